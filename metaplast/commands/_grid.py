@@ -114,7 +114,7 @@ def _run_all(jobs: Jobs, console: Console, queue: Queue) -> Done:
     ended: Done = {}
 
     def tick() -> None:
-        work.settle(sum(1.0 if name in ended else jobs.fraction(name) for name in jobs.configs))
+        work.set_done(sum(1.0 if name in ended else jobs.fraction(name) for name in jobs.configs))
         work.name(f"{len(ended)}/{count} runs")
 
     with work:

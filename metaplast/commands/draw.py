@@ -154,7 +154,7 @@ def _better(start: Algorithm, options: DrawOptions, folder: Path, console: Conso
 
         def observe(done: float, of: int) -> None:
             nonlocal told
-            work.settle(done)
+            work.set_done(done)
             work.name("learning coefficients")
             if done == int(done) and done > told:
                 told = done
@@ -184,7 +184,7 @@ def _watched(simulation: Simulation, folder: Path, console: Console) -> Run:
     with Work(console, simulation.schedule.steps) as work:
 
         def observe(done: int, of: int) -> None:
-            work.settle(done)
+            work.set_done(done)
             learning = done <= simulation.schedule.learning
             work.name("learning" if learning else "test")
             if done % period == 0:

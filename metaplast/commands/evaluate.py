@@ -111,7 +111,7 @@ class _Comparison:
                 )  # fmt: skip
                 results.append(result)
                 report.write_tables(folder, results)
-                work.settle(sum(guesses[: index + 1]))
+                work.set_done(sum(guesses[: index + 1]))
                 found = f"found by {len(result.trials)} trials, " if result.trials else ""
                 scale = result.run.scale
                 work.line(f"{entrant.name}: {found}{scale.mean_in_band(result.run.band())}")

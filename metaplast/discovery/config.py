@@ -1,4 +1,4 @@
-"""The configuration of a discovery: one frozen record, checked once, saved with the results."""
+"""The configuration of a discovery: one frozen object, checked once, saved with the results."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ __all__ = [
 # (docs/discovery.md). Subgradient: the value of a pre-release of the published code.
 DEFAULT_L1: Mapping[Penalty, float] = {"proximal": 0.03, "subgradient": 1.5}
 
-# Tasks of training after a candidate enters, for pools whose rules grow.
+# Number of tasks to train on after a candidate enters, for pools whose rules grow.
 ENTRY = 160
 # The values that a growing rule tries for a candidate's coefficient, in multiples of the rule's
 # largest scaled coefficient.
 VALUES = (0.1, 0.3, 1.0)
-# Version 1 did not have these fields. Files leave them out at these values, so that runs of
-# version 1 keep their identity.
+# Version 1 did not have these fields. A field with this value is not written to files, so that runs
+# of version 1 keep their identity.
 _UNSAID: Mapping[str, Any] = {
     "entry": None, "look": 64, "positive": None, "negative": None,
     "estimator": "gradient", "pairs": 8, "spread": None, "weights": NONE,
@@ -64,7 +64,7 @@ _UNSAID: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-# Dataclass fields and checks begin with the last base.
+# The fields of the last base come first, and are checked first.
 @dataclass(frozen=True)
 class DiscoveryConfig(
     RunSettings, SelectionSettings, SearchSettings, NetworkSettings, TaskSettings, RuleSettings
@@ -72,8 +72,8 @@ class DiscoveryConfig(
     """All settings that decide the outcome of a discovery.
 
     The defaults are the published setting, except for the data set, the held-out part and the
-    outer loop, which are ours. Each group of settings has its own class, which declares and checks
-    its fields.
+    outer loop, which are our own choice. Each group of settings has its own class, which declares
+    and checks its fields.
     """
 
     def __post_init__(self) -> None:
@@ -87,12 +87,12 @@ class DiscoveryConfig(
         """
         super().__post_init__()
         _ = self.feedback_name, self.request
-        self._settle_least_effect()
+        self._check_least_effect()
         Learner(self.build_system(1, 2), self.choice.terms)
 
-    def _settle_least_effect(self) -> None:
-        # The objective's own value is kept as None, so that a copy of this configuration with
-        # another objective takes that objective's value. Commands make such copies.
+    def _check_least_effect(self) -> None:
+        # The objective's own value is stored as None. So a copy of this configuration with another
+        # objective gets the value of that objective; commands make such copies.
         if self.least_effect == self.score_objective.least_effect:
             object.__setattr__(self, "least_effect", None)
         scale, least = self.score_objective.score_scale, self.least_gain
@@ -137,26 +137,26 @@ class DiscoveryConfig(
 
     @property
     def choice(self) -> TermChoice:
-        """The candidate terms; from a pool, those that the system offers and `only` keeps."""
+        """The candidate terms; from a pool, those that the system supports and `only` keeps."""
         system = self.build_system(1, 2)
         matrices = {group.matrix for group in system.groups}
 
         def is_usable(term: Term) -> bool:
-            # Backward terms without backward weights stay, so that the user gets an error.
+            # Backward terms stay even without backward weights, so that the user gets an error.
             return term.matrix not in matrices or offers(system, term)
 
         return choose_terms(self.terms).usable(is_usable).limited(self.only)
 
     @property
     def penalty_weight(self) -> float:
-        """λ: as configured, or the default, which is 0 for known rules: they need no selection."""
+        """λ: as configured, or the default; 0 for known rules, whose terms are not selected."""
         if self.l1 is not None:
             return self.l1
         return DEFAULT_L1[self.penalty] if self.choice.is_pool else 0.0
 
     @property
     def request(self) -> EpisodeRequest:
-        """The request to the episode source."""
+        """The request for the episode source."""
         return part(
             EpisodeRequest,
             self,
@@ -172,11 +172,11 @@ class DiscoveryConfig(
 
     @property
     def growth(self) -> GrowthSettings | None:
-        """When candidates enter the rule; None if all terms are trained from the start."""
+        """Settings for adding candidates one by one; None to train all terms from the start."""
         choice = self.choice
-        # The published penalty gives no exact zeros, so a rule that grew would never shrink.
+        # The published penalty gives no exact zeros, so terms would never leave a growing rule.
         grows = choice.grows and self.penalty == "proximal" if self.entry is None else self.entry
-        # A rule grows from the terms that do not start at zero.
+        # The rule initially has the terms that do not start at zero.
         starts = any(term.initial != 0 for term in choice.terms)
         if not (grows and choice.is_pool and starts):
             return None
@@ -184,7 +184,7 @@ class DiscoveryConfig(
 
     @property
     def bars(self) -> GrowthSettings:
-        """The evidence that a candidate needs to be tried, in the search or in selection."""
+        """The evidence that a candidate needs before the search or selection tries it."""
         entry = ENTRY if self.entry is None else self.entry
         proximal = self.penalty == "proximal"
         return GrowthSettings(
@@ -220,7 +220,7 @@ class DiscoveryConfig(
         Args:
             inputs: length of an input's last axis.
             outputs: number of output neurons.
-            feedback: the source of errors; None for this run's own.
+            feedback: the source of errors; None for the configured one.
             timing: the timing of sequences; None if inputs are vectors, or the data are not known
                 yet.
         """
@@ -250,7 +250,7 @@ class DiscoveryConfig(
         if self.only == "any":
             # Version 1 had only whole pools; its runs keep their identity without the field.
             del data["only"]
-        # The bars for entry are written only if the user asked for candidates to enter.
+        # `look` is also written at its default if the user has set `entry`.
         said = set() if self.entry is None else {"look"}
         data = {k: v for k, v in data.items() if k in said or v != _UNSAID.get(k, ...)}
         return {k: str(v) if isinstance(v, Path) else v for k, v in data.items()}
@@ -270,7 +270,7 @@ class DiscoveryConfig(
 
 
 def all_constrained(config: DiscoveryConfig) -> str:
-    """Return the end of a caption, which names the constraint on all rules, if any."""
+    """Return the end of a caption that names the constraint on all rules; "" without one."""
     return "" if config.weights == NONE else f"; every rule learns with --weights {config.weights}"
 
 

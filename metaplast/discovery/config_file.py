@@ -1,4 +1,4 @@
-"""Settings of a discovery in a user's file: TOML, or the config.json of a run."""
+"""Settings of a discovery from a user's file: TOML, or the config.json of a run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run_config import CONFIG, read_config
 
-# Larger files hold no settings.
+# Larger files are rejected: they cannot be files of settings.
 _MOST_BYTES = 10**6
 
 
 def read_settings(path: AnyPath, more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the settings in a file by field name; others are left out.
+    """Return the settings in a file, by field name.
 
     Args:
         path: the path of a TOML file, of a config.json, or of a run folder. In TOML, settings have
@@ -28,7 +28,8 @@ def read_settings(path: AnyPath, more: tuple[str, ...] = ()) -> dict[str, Any]:
         more: names that are allowed besides the fields of `DiscoveryConfig`.
 
     Raises:
-        UserError: if there is no such file, or it names an unknown setting. Values are not checked.
+        UserError: if there is no such file, its format is wrong, or it names an unknown setting.
+            Values are checked only if they come from a run.
     """
     path = as_path(path, "the file of settings")
     path = path / CONFIG if path.is_dir() else path
@@ -96,7 +97,7 @@ def _field(name: str) -> str:
 
 
 def settings_toml(config: DiscoveryConfig, groups: Mapping[str, str]) -> str:
-    """Return TOML with all settings; those without a value are left out.
+    """Return all settings as TOML, except those without a value.
 
     Args:
         config: the settings.
@@ -121,5 +122,5 @@ def _toml(value: Any) -> str:
         return str(value)
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml, value))}]"
-    # JSON leaves DEL as it is, which TOML forbids.
+    # JSON does not escape DEL, which TOML forbids.
     return json.dumps(str(value)).replace("\x7f", "\\u007f")

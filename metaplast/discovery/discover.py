@@ -27,14 +27,14 @@ def discover(config: DiscoveryConfig | None = None, **keywords: Any) -> Result:
         keywords: fields of `DiscoveryConfig`, which take precedence over those of `config`;
             observers and checkpoint_seconds, as for `Discovery`; and
 
-            - folder: the folder of the run. It is made if needed, and holds the configuration,
-              checkpoint, history, rule and summary. If it already holds this discovery, the
+            - folder: the folder of the run, created if needed. It will contain the configuration,
+              checkpoint, history, rule and summary. If it already contains this discovery, the
               discovery continues.
             - data: your own data, (inputs [sample, …], targets [sample]) or a map-style data set of
               such pairs; see `episodes.from_tensors`, which can also scale them.
-            - split: episodes to use instead of the configured source's, or a source of episodes,
-              such as `episodes.from_tensors` returns.
-            - terms: names of terms, as in `DiscoveryConfig`; terms of your own, or both in a list.
+            - split: episodes to use instead of those of the configured source, or a source of
+              episodes, such as `episodes.from_tensors` returns.
+            - terms: names of terms, as in `DiscoveryConfig`; your own terms; or a list of both.
 
     Raises:
         UserError: if a keyword is unknown, or a value, the data or the folder is invalid.
@@ -58,7 +58,7 @@ _OPTIONS = ("folder", "observers", "checkpoint_seconds", "data", "split")
 def _sorted_out(
     config: DiscoveryConfig | None, keywords: Mapping[str, Any]
 ) -> tuple[DiscoveryConfig, dict[str, Any]]:
-    """Split the keywords of `discover`: return the configuration and those for `Discovery`."""
+    """Return the configuration, and the keywords of `discover` that are not settings."""
     if not isinstance(config, DiscoveryConfig | None):
         raise UserError(
             f"discover takes a DiscoveryConfig or keywords, got {shown(config)}; write "

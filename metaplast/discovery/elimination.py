@@ -1,4 +1,4 @@
-"""The size threshold and the elimination of terms: which terms are dropped, and in which order."""
+"""Drop terms: those with small coefficients, then those without which the rule is as good."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Refit = Callable[[Fit, Sequence[int], Fit], Fit]
 def keep_terms(u: Coefficients, threshold: float) -> list[int]:
     """Return the positions of the terms whose scaled coefficient is not negligible.
 
-    A term is kept if max_ℓ |u_ℓ| > threshold · max over all terms. Units matter: u is θ divided by
-    the term's scale, so that equal u means updates of about equal size.
+    A term k is kept if max_ℓ |u_ℓk| > threshold · max_ℓj |u_ℓj|, where u is θ divided by the term's
+    scale. So two terms with equal u make updates of about equal size.
 
     Args:
         u: scaled coefficients.
-        threshold: share of the largest, 0 … 1.
+        threshold: share of the largest coefficient, 0 … 1.
     """
     sizes = u.largest
     return [k for k in range(len(u.names)) if sizes[k] > threshold * sizes.max()]
@@ -30,20 +30,22 @@ def eliminate(
 ) -> tuple[Fit, dict[int, Fit]]:
     """Drop terms until the rule needs each remaining one.
 
-    A term is missed if the refit without it is worse than the best fit so far: the difference is at
-    least the least effect, and its band lies below zero. Comparing with the best fit, not the last
-    one, keeps small losses from adding up. Passes over the terms are repeated until every remaining
-    term has been tried against the final rule.
+    The rule needs a term if the refit without it is worse than the best fit so far: the loss of
+    score is at least the least effect, and the band of the difference lies below zero. The
+    comparison is with the best fit, not with the last one, so that small losses do not add up.
+    Passes over the terms are repeated until every remaining term has been tried against the final
+    rule.
 
-    The plan names terms to leave out all at once first. If the rule misses them, the third that
-    joined last stays in the rule, and so on. All other terms are tried one by one. A term without
-    which the rule is hopeless waits until no other one can be dropped.
+    First, the terms that the plan names are left out all at once. If the rule is worse without
+    them, the last third of them goes back into the rule, and the others are left out again, and so
+    on. All other terms are then tried one by one. A term without which the rule is hopeless is
+    tried last, when no other term can be dropped.
 
     Args:
         start: all candidates, fitted.
         plan: which terms to try together, and the order of all.
-        refit: returns the fit without the terms at some positions; it may measure a fit that is
-            much worse than the best one, its last argument, on fewer tasks.
+        refit: returns the refit of a fit without the terms at some positions. If it is much worse
+            than the best fit, which is the last argument, it may be measured on fewer tasks.
         best: the best fit so far; None for `start`.
         least: the least effect, a change of the score.
 
@@ -58,7 +60,7 @@ def eliminate(
     while queue and len(current.kept) > 1:
         position = next((k for k in queue if k not in vital), queue[0])
         queue.remove(position)
-        if position not in current.kept:  # Dropped with others, or zero after a refit.
+        if position not in current.kept:  # Dropped with others, or its coefficient became zero.
             continue
         without = refit(current, [position], best)
         if without.is_worse_than(best, least):
@@ -68,7 +70,7 @@ def eliminate(
             continue
         current = without
         best = best_of([best, current])
-        # The rule has changed: terms missed so far are tried again, after the others.
+        # The rule has changed, so terms that it needed so far are tried again, after the others.
         queue += missed
         missed = {}
     return current, missed
@@ -77,11 +79,11 @@ def eliminate(
 def _without_many(
     start: Fit, together: Sequence[int], refit: Refit, best: Fit, least: float
 ) -> Fit:
-    """Return the refit without as many of some terms as can be dropped at once.
+    """Return the refit without as many of some terms as can be dropped together.
 
     Args:
         start: the fit of all terms.
-        together: the terms, in the order in which they joined.
+        together: the terms, in the order in which they joined; see `Plan`.
         refit: as for `eliminate`.
         best: the best fit so far.
         least: the least effect.

@@ -1,4 +1,4 @@
-"""Fitted rules that are compared on the same validation tasks."""
+"""Fitted rules, compared on the same validation tasks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from metaplast.base.bands import Band, mean_band
 from metaplast.terms.clocks import Taus
 from metaplast.terms.coefficients import Coefficients
 
-# A rule is hopeless if the first tasks show that it is worse by this many standard errors …
+# A rule is hopeless if, on the first tasks, it is worse by this many standard errors
 CERTAIN = 5.0
-# … and by this many times the least effect.
+# and by this many times the least effect.
 CLEAR = 10.0
 
 
@@ -26,11 +26,11 @@ class Fit:
     Attributes:
         kept: positions of its terms in the pool.
         theta: their coefficients, in the same order.
-        score: score on each validation task, [episode]; the tasks are the same for every fit, but
-            only the first ones are used if they show that the fit is hopeless.
+        score: score on each validation task, [episode]. The tasks are the same for every fit, but a
+            fit that is hopeless on the first tasks is measured only on those.
         taus: the learned value of each time constant of the pool.
-        tasks: names the tasks of the refits that start from it. A subset of its terms keeps them,
-            so that a refit of the subset can be compared with a refit of all terms.
+        tasks: name of the tasks on which refits of this fit are trained. A subset of its terms has
+            the same name, so that a refit of the subset can be compared with a refit of all terms.
     """
 
     kept: tuple[int, ...]
@@ -40,7 +40,7 @@ class Fit:
     tasks: str = ""
 
     def trimmed(self) -> Fit:
-        """Return the rule without the terms whose coefficients are all zero, unless all are."""
+        """Return the rule without terms whose coefficients are zero; the whole rule if all are."""
         used = self.theta.used
         places = [k for k, name in zip(self.kept, self.theta.names, strict=True) if name in used]
         return self.only(places) if places else self
@@ -59,22 +59,23 @@ class Fit:
         return float(paired(self.score, other.score).double().mean())
 
     def is_worse_than(self, other: Fit, least: float) -> bool:
-        """Return whether the difference is at least `least`, and its band below zero."""
+        """Return whether the score is lower by at least `least`, with the band below zero."""
         difference = self.difference(other)
         return difference.high < 0 and difference.mean <= -least
 
 
 def paired(score: Tensor, other: Tensor) -> Tensor:
-    """Return the difference on each task on which both rules were measured, [episode]."""
+    """Return score − other on each task on which both rules were measured, [episode]."""
     shared = min(len(score), len(other))
     return score[:shared] - other[:shared]
 
 
 def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
-    """Return whether the first tasks already show that a rule is worse than the best one.
+    """Return whether the first tasks already show that a rule is much worse than the best one.
 
-    Its mean difference is below zero by at least `CERTAIN` standard errors and by `CLEAR` times the
-    least effect. This is much stricter than the band on all tasks, because it is an early look.
+    This is so if the mean difference is below zero by more than `CERTAIN` standard errors and by
+    more than `CLEAR` times the least effect. The criterion is much stricter than the band on all
+    tasks, because it is applied early, to few tasks.
 
     Args:
         score: the score of the rule on the first validation tasks, [episode].
@@ -88,7 +89,7 @@ def is_hopeless(score: Tensor, best: Tensor, least: float) -> bool:
 
 
 def best_of(fits: Sequence[Fit]) -> Fit:
-    """Return the best fit; two are compared on the tasks that both were measured on."""
+    """Return the fit with the best mean score on the tasks that the compared fits share."""
     best = fits[0]
     for fit in fits[1:]:
         if fit.gain_over(best) > 0:

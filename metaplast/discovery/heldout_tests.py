@@ -18,9 +18,9 @@ class HeldoutTests(NamedTuple):
     """The evaluations on held-out tasks.
 
     Attributes:
-        heldout: of the rule and the baselines, by name.
-        without: of the rule refitted without each of its terms, by name of the term.
-        added: of the rule refitted with each dropped term put back, by name of the term.
+        heldout: those of the rule and the baselines, by name.
+        without: those of the rule refitted without each of its terms, by name of the term.
+        added: those of the rule refitted with a dropped term put back, by name of the term.
     """
 
     heldout: dict[str, Evaluation]
@@ -37,10 +37,10 @@ def evaluate_all(
     """Evaluate the rule, the baselines and the neighbours of the rule on held-out tasks.
 
     Args:
-        loops: evaluate rules.
+        loops: evaluates the rules.
         rules: learner and coefficients of the rule and the baselines, by name.
         pool: the terms that positions in the selection refer to.
-        selection: the rule's neighbours; None without selection.
+        selection: contains the neighbours of the rule; None without selection.
     """
     heldout = {name: loops.test(name, *rule) for name, rule in rules.items()}
     if selection is None:

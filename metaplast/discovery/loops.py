@@ -29,14 +29,15 @@ from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import KnownRule, get_term, goes_with
 from metaplast.terms.term import Term
 
-# Names the random numbers of the test.
+# Name of the random numbers of the held-out test.
 HELDOUT = "heldout"
-# Names the random numbers of the tasks on which selection compares rules.
+# Name of the random numbers of the tasks on which selection compares rules.
 VALIDATION = "validation"
-# Names the tasks on which values of candidates are measured, for observers.
+# Names, for observers, of the tasks on which values of candidates are measured, and of those on
+# which selection computes gradients.
 PROBE = "values of candidates"
 ASKED = "evidence for terms"
-# Rounds of a search, of its first refit and of a known rule, if coefficients need larger steps.
+# Largest number of rounds of a search, of its first refit and of the training of a known rule.
 ROUNDS = 4
 
 
@@ -54,9 +55,9 @@ def trained_learner(
 
     Args:
         config: the configuration.
-        system: what learns.
+        system: the system that learns.
         terms: the terms of the rule.
-        taus: initial values of time constants that do not start at the τ of the terms.
+        taus: initial values of time constants, if they differ from those of the terms.
     """
     return Learner(timed(system, terms, taus) if config.learn_tau else system, tuple(terms))
 
@@ -67,9 +68,9 @@ class Loops:
     Args:
         config: the configuration.
         split: episodes for meta-training and for the test.
-        stages: runs the loops, and knows the scales of loops that an earlier process began.
-        tested: called with the number of newly evaluated tasks.
-        workers: unroll the episodes; None to unroll them here.
+        stages: runs the loops, and has the scales of loops that an earlier process began.
+        tested: called with the name of a rule and the number of newly evaluated tasks.
+        workers: unroll the episodes; None to unroll them in this process.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class Loops:
         self._tested, self._workers = tested, workers
 
     def learner(self, terms: Sequence[Term], feedback: str | None = None) -> Learner:
-        """Return a learner with these terms; its feedback is the configured one if None."""
+        """Return a learner with these terms; `feedback` is the configured one by default."""
         return Learner(self._system(feedback), tuple(terms))
 
     def trained(self, terms: Sequence[Term], taus: Taus | None = None) -> Learner:
-        """Return the learner with these terms that an outer loop trains, see `trained_learner`."""
+        """Return the learner with these terms that an outer loop trains; see `trained_learner`."""
         return trained_learner(self.config, self._system(), terms, taus)
 
     def _system(self, feedback: str | None = None) -> System:
@@ -94,16 +95,16 @@ class Loops:
     def known_learner(self, rule: KnownRule) -> Learner:
         """Return a known rule's learner, with the configured feedback if the rule allows it."""
         own = self.config.feedback_name
-        # Without backward terms, plastic feedback is fixed feedback.
+        # Without backward terms, plastic feedback does not change, so it is fixed feedback.
         own = "fixed" if own == "plastic" else own
         feedback = own if goes_with(own, rule.feedback) else rule.feedback[0]
         return self.learner([get_term(name) for name in rule.terms], feedback)
 
     def engine(self, learner: Learner) -> Engine:
-        """Return the configured engine for a learner, spread over the workers if there are any.
+        """Return the configured engine for a learner; if there are workers, they run it.
 
         Raises:
-            UserError: if the engine or the workers cannot serve the learner.
+            UserError: if the engine or the workers do not support the learner.
         """
         device = self.config.torch_device
         engine = choose_engine(self.config.engine, learner, device)
@@ -126,11 +127,11 @@ class Loops:
         """Return the outer loop of a stage.
 
         Args:
-            stage: its name.
-            learner: what it trains.
-            start: θ to start from; None for the terms' initial coefficients.
+            stage: name of the stage.
+            learner: the learner whose coefficients it trains.
+            start: initial θ; None for the terms' initial coefficients.
             kind: class of the loop.
-            options: as for `OuterLoop`; the settings are those of the search by default.
+            options: as for `OuterLoop`; by default, the settings are those of the search.
         """
         device = self.config.torch_device
         start = self._initial(learner) if start is None else start
@@ -148,12 +149,14 @@ class Loops:
 
         Args:
             learner: with all candidate terms.
-            tied: whether all layers share θ. Per-layer coefficients begin with the refits: many
-                candidates in many layers, all moving at once, would make most tasks diverge.
+            tied: whether all layers share θ. Coefficients differ between layers only from the
+                refits on: if many candidates changed in many layers at once, most tasks would
+                diverge.
         """
         config, growth = self.config, self.config.growth
         if growth is None:
-            # An evolution strategy uses no gradient of a task, and a known rule needs no search.
+            # Not for an evolution strategy, which computes no gradient of a task, nor for a known
+            # rule, which needs no search.
             shrinks = config.backtrack and config.choice.is_pool and config.estimator == "gradient"
             return self.make(SEARCH, learner, tied=tied, shrinks=shrinks, rounds=ROUNDS)
         return self.make(
@@ -162,7 +165,7 @@ class Loops:
         )  # fmt: skip
 
     def asked(self, tasks: int) -> None:
-        """Tell observers that the gradients of some tasks, at a fixed rule, were computed."""
+        """Tell observers that gradients of some tasks were computed at a fixed rule."""
         self._tested(ASKED, tasks)
 
     def known(self, rule: KnownRule) -> OuterLoop:
@@ -178,13 +181,13 @@ class Loops:
         purpose: str,
         enough: Callable[[Tensor], bool] | None = None,
     ) -> Evaluation:
-        """Evaluate a rule on meta-training tasks, or on held-out ones if the purpose is the test.
+        """Evaluate a rule on meta-training tasks, or on held-out ones if the purpose is `HELDOUT`.
 
         Args:
             name: the name of the rule, for observers.
-            learner: with its terms.
+            learner: the learner with the rule's terms.
             theta: their coefficients.
-            purpose: names the random numbers, and so the tasks.
+            purpose: name of the random numbers; it determines the tasks.
             enough: as for `metaplast.meta.evaluation.evaluate`.
         """
         config, final = self.config, purpose == HELDOUT
@@ -205,9 +208,9 @@ class Loops:
         """Return the evaluation of fits on held-out tasks, by the name of the term that each tests.
 
         Args:
-            kind: what the fits test, "without" or "with"; begins their names.
+            kind: "without" or "with", the first word of the names of the tests.
             pool: the terms that positions refer to.
-            fits: by the position of the term.
+            fits: the fits, by the position of the term.
         """
         return {
             pool[k].name: self.test(

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Watches a discovery, and does nothing; subclasses override the methods that they need.
+    """Observes a discovery. Its methods do nothing; subclasses override those that they need.
 
     Pass observers as `discover(observers=[…])`. They are called in the process and the thread of
-    the run, in their order, and must not change what they are given. An error that one raises ends
-    the run, which can be resumed from its last checkpoint. A resumed run calls `begin` again, then
-    `record` for the remaining steps; `discovery.stages.history()` has the earlier records.
+    the run, in the order given, and must not change their arguments. If an observer raises an
+    error, the run ends; it can be resumed from its last checkpoint. A resumed run calls `begin`
+    again, then `record` for the remaining steps; `discovery.stages.history()` returns the earlier
+    records.
     """
 
     def begin(self, discovery: Discovery) -> None:
@@ -27,13 +28,19 @@ class Observer:
         """Receive the record of one outer step.
 
         Args:
-            loop: the outer loop that took the step; its `stage` is that of the record, its
-                `learner` the network with the terms that are trained, `loop.steps` their number.
+            loop: the outer loop that took the step. `loop.stage` is the stage of the record,
+                `loop.learner` has the terms that are trained, and `loop.steps` is the number of
+                steps.
             record: loss, score, θ and so on, means over the tasks of the step; see `Record`.
         """
 
     def tested(self, name: str, episodes: int) -> None:
-        """Receive the number of newly finished tasks on which a rule was tested, by its name."""
+        """Receive the number of tasks on which a rule was newly evaluated, without training.
+
+        Args:
+            name: the name of the rule, or of the stage that evaluates rules.
+            episodes: the number of tasks since the last call.
+        """
 
     def finish(self, result: Result) -> None:
         """Receive the result; called once, at the end."""

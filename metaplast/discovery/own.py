@@ -1,7 +1,7 @@
 """A user's own data and terms: passed from Python, or read from files that may change.
 
-The run records them, and its outputs describe them. To continue the run, the user passes the same
-data and terms again, and files must not have changed.
+The run records them, and its outputs describe them. To continue the run, the user must pass the
+same data again, and the terms that are torch functions, and must not have changed the files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class OwnData:
         A sampler that cannot report its data is identified by a few episodes from each side.
         """
         kind = type(split.train).__name__
-        # The run uses the sides in this order.
+        # In the order in which the run uses the sides.
         train, sizes = _side(split.train, split.targets, device)
         test, _ = _side(split.test, split.targets, device)
         return cls(
@@ -174,7 +174,8 @@ class Own:
         """Return a resumed run's own terms, each as passed again or, if not passed, as recorded.
 
         Raises:
-            UserError: if a passed term does not belong to the run, or a torch function is missing.
+            UserError: if a passed term does not belong to the run or differs from the recorded one,
+                or a torch function is not passed.
         """
         names = {term.name for term in self.terms}
         strange = [term.name for term in given if term.name not in names]
@@ -263,7 +264,7 @@ def _read_data(data: Any) -> OwnData:
 
 
 def read_own(data: Mapping[str, Any], path: object) -> Own | None:
-    """Return a run file's record of passed data and terms; None in files of earlier versions.
+    """Return the record of passed data and terms in a run's file; None in files of old versions.
 
     Raises:
         UserError: if the file is damaged.
@@ -277,6 +278,6 @@ def read_own(data: Mapping[str, Any], path: object) -> Own | None:
 
 
 def own_terms(own: Own | None, given: Iterable[Term] = ()) -> dict[str, Term]:
-    """Return the run's own terms by name; a term passed again replaces the recorded one."""
+    """Return a run's own terms by name; a term that is passed again replaces the recorded one."""
     recorded = () if own is None else own.terms
     return {term.name: term for term in (*recorded, *given)}

@@ -1,4 +1,4 @@
-"""What a discovery computes with: its data, learner, engine and baselines, made when needed."""
+"""The data, learner, engine and baselines of a discovery, each made when it is first needed."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class Parts:
 
     @property
     def description(self) -> str:
-        """The data in one line; for passed data with sizes and digest."""
+        """The data in one line; if they were passed from Python, with their sizes and digest."""
         return self.split.description if self.own.data is None else self.own.data.line
 
     @property
     def terms_line(self) -> str:
-        """The requested candidate terms."""
+        """The requested candidate terms, in words."""
         more = f" and own terms: {self.own.names}" if self._own_terms else ""
         return self.config.terms + more
 
@@ -99,7 +99,7 @@ class Parts:
             require_fit(split, self.config)
         split = with_lengths(split, self.config.lengths)
         system = self.config.build_system(split.inputs, split.outputs, timing=split.timing)
-        # Checked before the first matrix is made.
+        # Check this before any matrix is made.
         self._require_memory(trained_learner(self.config, system, self.choice.terms), at_once=1)
         return split.bind(system)
 
@@ -123,7 +123,7 @@ class Parts:
 
     @cached_property
     def rivals(self) -> list[KnownRule]:
-        """The baselines to learn: all but the searched rule itself."""
+        """The baselines to learn: all of them, except one that is the searched rule itself."""
         pool = self.choice.is_pool
         known = self._loops.known_learner
         return [rule for rule in self.baselines if pool or known(rule) != self.learner]

@@ -1,8 +1,8 @@
 """The plan of an elimination: which terms to leave out together, and the order of the others.
 
-The plan comes from a look at the fitted rule without each term, before any refit. A look costs a
-fraction of a refit: a few tasks, without gradient. It does not decide anything, because a refit may
-make up for a lost term. But it says which refits are worth their cost.
+To make the plan, the fitted rule is evaluated without each term, before any refit. Such a look
+costs a fraction of a refit: it needs a few tasks, and no gradient. A look drops no term, because a
+refit may compensate for a term that is left out. But it shows which refits are worth their cost.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from metaplast.terms.term import Term
 
 @dataclass(frozen=True)
 class Plan:
-    """What elimination tries.
+    """Which terms elimination leaves out, and in which order.
 
     Attributes:
-        order: the terms by position, in the order in which they are left out one by one.
-        together: those to leave out all at once first, in the order in which they joined.
-        vital: those without which the rule is hopeless unless a refit helps.
+        order: positions of the terms, in the order in which they are left out one by one.
+        together: positions of the terms to leave out all at once first, in the order in which they
+            were added to this group.
+        vital: positions of the terms without which the rule is hopeless unless a refit helps.
     """
 
     order: tuple[int, ...]
@@ -35,17 +36,18 @@ def plan(
 ) -> Plan:
     """Return the plan of an elimination that starts from a fit.
 
-    Vital terms come last: a term that the rule needs must be tried again whenever another one has
-    been dropped. Within both groups, the most complex terms come first, so that of two terms that
-    can replace each other, the simpler one stays.
+    Vital terms come last, because a term that the rule needs must be tried again whenever another
+    one has been dropped. Within the vital terms and within the others, the most complex terms come
+    first, so that of two terms that can replace each other, the simpler one stays.
 
-    In the same order, each term that is not vital joins those to leave out together, if the loss of
-    all of them stays below `CLEAR` times the least effect.
+    In the same order, each term that is not vital is added to the terms to leave out together, if
+    the rule without all of them loses at most `CLEAR` times the least effect. One term always stays
+    in the rule.
 
     Args:
         fit: the rule that elimination starts from.
         terms: the pool that positions refer to.
-        bare: measures the fit without the terms at some positions, not refitted.
+        bare: measures the fit without the terms at some positions, without a refit.
         least: the least effect, a change of the score.
     """
     if len(fit.kept) < 2:
@@ -76,8 +78,8 @@ def ordered(
     Args:
         kept: positions of the terms.
         terms: the pool that positions refer to.
-        harm: how much the score falls without each term before a refit; of equally complex terms,
-            the least important comes first.
+        harm: how much the score falls without each term before a refit. Of equally complex terms,
+            the one with the least harm comes first.
         vital: the vital terms.
     """
     return sorted(kept, key=lambda k: (k in vital, -complexity(terms[k]), harm[k]))

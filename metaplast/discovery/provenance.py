@@ -47,8 +47,11 @@ def provenance_of(
 
 
 def _described(system: System, config: DiscoveryConfig) -> dict[str, Any]:
-    """Return a description of the system; of the default system, only the entries that version 1
-    wrote, and any constraint on its weights."""
+    """Return a description of the system.
+
+    For the default system it has only the entries that version 1 wrote, and any constraint on the
+    weights.
+    """
     spec = system.spec()
     if config.system == DEFAULT and config.objective == OBJECTIVE:
         own = ("widths", "activation", "init", "weights")

@@ -7,7 +7,7 @@ from metaplast.meta.outer_loop import OuterLoop
 
 
 def notice_shortfall(name: str, loop: OuterLoop) -> None:
-    """Give notice if a coefficient was still moving at full speed at the end of a loop.
+    """Give a notice if a coefficient was still changing at full speed at the end of a loop.
 
     Args:
         name: the name of the rule.

@@ -1,4 +1,4 @@
-"""Refits of parts of the pool, which selection compares."""
+"""Refits of subsets of the pool, which selection compares."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from metaplast.systems.learner import Learner
 from metaplast.terms.clocks import Taus, retimed
 from metaplast.terms.coefficients import Coefficients
 
-# The dropped terms are judged on the tasks of this many looks.
+# The gradient for dropped terms is computed on this many times the tasks of a look of the search.
 EVIDENCE = 2
 # The first refit is this many times as long as the others, which begin near their optimum.
 FIRST = 2
-# A rule is measured on at least this many tasks before it counts as hopeless. A look measures as
-# many.
+# A rule is measured on at least this many tasks before it may count as hopeless. A look at a rule
+# without some of its terms uses as many.
 EARLIEST = 64
-# What each refit tries: part of the name of its stage, and of its evaluation on fresh tasks.
+# What a refit or an evaluation tries; part of the name of its stage.
 WITHOUT, WITH, INSTEAD, CONFIRMATION = "without", "with", "instead of", "confirmation"
 AGAIN, LONGER = "as it is", "as it is, once more"
 EVERY = "every term"
@@ -35,16 +35,16 @@ LOOK = "look"
 
 
 class Refits:
-    """Trains parts of the pool without penalty, and measures them on validation tasks.
+    """Trains subsets of the pool without penalty, and measures them on validation tasks.
 
-    Learned time constants continue from those of the fit that a refit starts from. Refits from the
-    same fit learn from the same tasks, so that they can be compared. Refits from a smaller fit have
-    other tasks, because a rule that is refitted again and again on the same tasks would overfit
+    Learned time constants start at those of the fit that a refit starts from. Refits from the same
+    fit learn from the same tasks, so that they can be compared. Refits from a fit with fewer terms
+    use other tasks, because a rule that is refitted many times on the same tasks would overfit
     them.
 
     Args:
-        loops: make the loops, and evaluate rules.
-        search: the search; its terms are the pool.
+        loops: makes the loops, and evaluates rules.
+        search: the finished search; its terms are the pool.
 
     Attributes:
         tried: the rules that were fitted and measured, in order.
@@ -59,8 +59,8 @@ class Refits:
     def start(self, kept: Sequence[int]) -> Fit:
         """Return the fit of the terms that survived the search.
 
-        Terms with small coefficients may keep learning stable. So if every task diverges without
-        them, all terms of the search are refitted.
+        Terms with small coefficients may be what keeps learning stable. So if every task diverges
+        without them, all terms with a coefficient other than 0 are refitted.
 
         Raises:
             StandstillError: if every task diverges with all of them as well.
@@ -78,19 +78,20 @@ class Refits:
             return self._refit(stage, every, theta, taus, times=FIRST)
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
-        """Return the fit without the terms at some positions of the pool."""
+        """Return the refit without the terms at some positions of the pool."""
         rest = [k for k in fit.kept if k not in positions]
         what = f"{WITHOUT} {', '.join(self._names(positions))}"
         theta = fit.theta.select(self._names(rest))
         return self._try(what, fit, rest, theta, best)
 
     def put_back(self, fit: Fit, position: int, instead: int | None = None) -> Fit:
-        """Return the fit with a dropped term put back; its coefficient starts at zero.
+        """Return the refit with a dropped term put back; its coefficient starts at zero.
 
         Args:
             fit: a fit without the term.
             position: the position of the term in the pool.
-            instead: the term without which the fit is, if the dropped one takes its place.
+            instead: the position of the term that it replaces, which the fit does not have either;
+                None if it replaces none.
         """
         name, more = self._pool[position].name, sorted([*fit.kept, position])
         theta = fit.theta.insert(more.index(position), name)
@@ -98,11 +99,11 @@ class Refits:
         return self._try(f"{WITH} {name}{other}", fit, more, theta)
 
     def again(self, fit: Fit) -> Fit:
-        """Return the fit of the same terms after one more refit."""
+        """Return the refit of the same terms."""
         return self._try(AGAIN, fit, fit.kept, fit.theta)
 
     def longer(self, fit: Fit) -> Fit:
-        """Return the fit of the same terms after yet another refit."""
+        """Return one more refit of the same terms, to compare with rules that had one more."""
         return self._try(LONGER, fit, fit.kept, fit.theta)
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
@@ -113,7 +114,7 @@ class Refits:
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
         """Return the terms to put back, and the gradient for the others in standard errors.
 
-        The gradient at the fit decides, as it does in the search of a rule that grows.
+        The criterion is the gradient at the fit, as in the search for a rule that grows.
         """
         rest = [k for k in range(len(self._pool)) if k not in fit.kept]
         if not rest:
@@ -123,11 +124,15 @@ class Refits:
         return tried, {k: float(evidence.errors[k]) for k in rest if k not in tried}
 
     def rival(self, without: Fit, position: int) -> int | None:
-        """Return the term that the gradient supports best in place of one; None if it is that one.
+        """Return the term that the gradient supports best as a replacement of another.
 
         Args:
-            without: a fit without the term.
-            position: the position of the term in the pool.
+            without: a fit without the other term.
+            position: the position of the other term in the pool.
+
+        Returns:
+            The position of the best candidate whose gradient, in standard errors, is larger than
+            that for the other term itself; None if there is none.
         """
         if len(without.kept) + 1 == len(self._pool):
             return None  # No term was dropped.
@@ -149,7 +154,7 @@ class Refits:
         return bars.judged(gradients, active, search.signs)
 
     def bare(self, fit: Fit, positions: Sequence[int]) -> Fit:
-        """Return the fit without the terms at some positions, not refitted."""
+        """Return the fit without the terms at some positions, without a refit."""
         rest = [k for k in fit.kept if k not in positions]
         return self._look(rest, fit.theta.select(self._names(rest)), fit.taus)
 
@@ -168,7 +173,7 @@ class Refits:
         theta: Coefficients,
         best: Fit | None = None,
     ) -> Fit:
-        """Return a refit of some terms that starts from a fit, on the tasks of all such refits.
+        """Return a refit of some terms that starts from a fit, on the tasks that `fit.tasks` names.
 
         If all tasks diverge, return a fit with the worst score.
         """
@@ -217,7 +222,7 @@ class Refits:
             # The time constants of dropped terms stay, in case a term is put back.
             taus = {**taus, **loop.fitted_taus}
             fit = self._measured(stage, kept, loop.fitted, taus, VALIDATION, best)
-        # A decay that was clamped at zero is not part of the rule.
+        # A term whose coefficient the refit has set to zero is not part of the rule.
         fit = fit.trimmed()
         fit = replace(fit, tasks=f"{REFIT} from {len(fit.kept)} terms")
         score = self._loops.config.score_objective.score_scale.band(fit.score)
@@ -225,7 +230,7 @@ class Refits:
         return fit
 
     def _look(self, kept: Sequence[int], theta: Coefficients, taus: Taus) -> Fit:
-        """Return a rule, measured on the first validation tasks."""
+        """Return a rule measured on the first validation tasks only."""
         seen = self._loops.evaluate(
             LOOK, self.learner(kept, taus), theta, VALIDATION, lambda score: len(score) >= EARLIEST
         )

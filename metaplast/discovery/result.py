@@ -20,8 +20,8 @@ from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
 
-# Names of the stages of a run, and of the discovered rule in the test. `trial` names the trials of
-# the selection, and a baseline's stage has the name of its rule.
+# Names of the stages of a run, and of the discovered rule in the test. `trial` returns the names of
+# selection's trials, and a baseline's stage has the name of its rule.
 SEARCH = "search"
 REFIT = "refit"
 SELECT = "select"
@@ -30,17 +30,17 @@ _TRIAL = re.compile(rf"{SELECT} \d+: ")
 
 
 def trial(number: int, what: str) -> str:
-    """Return the name of the stage of one of the selection's trials, numbered as they first run."""
+    """Return the name of the stage of a trial of selection; trials are numbered in their order."""
     return f"{SELECT} {number}: {what}"
 
 
 def tried_in(stage: str) -> str:
-    """Return what a trial of the selection tries, from the name of its stage; "" for others."""
+    """Return what a trial of selection tries, from the name of its stage; "" for other stages."""
     return stage.partition(": ")[2] if _TRIAL.match(stage) else ""
 
 
 def trial_number(stage: str) -> int:
-    """Return the number of a trial of the selection, from the name of its stage; 0 for others."""
+    """Return the number of a trial of selection, from the name of its stage; 0 for other stages."""
     return int(stage.split()[1].removesuffix(":")) if _TRIAL.match(stage) else 0
 
 
@@ -48,7 +48,7 @@ def unsupported(sign: int, errors: float) -> str:
     """Return why a dropped term was not put back, in a few words.
 
     Args:
-        sign: the sign that its coefficient must have, see `sign_of`.
+        sign: the sign that its coefficient must have; see `sign_of`.
         errors: the gradient for it at the rule, in standard errors.
     """
     # A coefficient moves against the gradient.
@@ -61,10 +61,10 @@ class Tried:
     """A rule that selection fitted and measured.
 
     Attributes:
-        stage: what was tried, such as "refit" or "select 3: without oja".
-        terms: names of its terms.
-        score: score on validation tasks; only on the first ones if they show that the rule is
-            hopeless.
+        stage: name of the stage, such as "refit" or "select 3: without oja".
+        terms: names of the rule's terms.
+        score: score on validation tasks; if the rule is hopeless on the first ones, only on
+            those.
     """
 
     stage: str
@@ -83,22 +83,23 @@ class Result:
         history: one record for each outer step, all stages in order.
         heldout: evaluation on held-out episodes by rule name; "discovered" first.
         without: evaluation of the rule refitted without each of its terms, on the same episodes.
-        added: evaluation of the rule refitted with each dropped term put back, on the same
-            episodes.
+        added: evaluation of the rule refitted with a dropped term put back, on the same episodes,
+            for each dropped term that was tried again.
         divergences: explanations of the first episodes that diverged.
         config: the configuration.
         engine: name of the engine.
         held_out: whether "classes" or "images" were held out.
         description: the description of the data.
         seconds: wall time without interruptions.
-        planted: the rule that made the query labels, if there is one.
+        planted: the rule that generated the query labels, if there is one.
         own: data and terms passed from Python.
         errors: for each dropped term that was not put back, the gradient for it at the rule, in
             standard errors: too small to be worth a refit.
-        trials: the candidates that the search tried, in order; empty if it trained all at once.
+        trials: the candidates that the search tried, in order; empty if it trained all terms from
+            the start.
         tried: the rules that selection fitted, in order.
-        notices: what was left out of the computation and how often, one sentence for each kind;
-            counted since the run was last started or continued.
+        notices: what was left out of the computation and how often, one sentence for each kind,
+            counted since the run was last started or resumed.
         taus: the time constants of the rule that were learned.
     """
 

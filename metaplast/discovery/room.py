@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.engines import choose_engine
-from metaplast.engines.memory_need import episode_bytes, kept_bytes, require_memory
+from metaplast.engines.memory_need import episode_bytes, history_bytes, require_memory
 from metaplast.systems.learner import Learner
 
 
@@ -15,10 +15,10 @@ def require_room(
 
     Args:
         config: the configuration.
-        learner: with all candidate terms.
+        learner: the learner with all candidate terms.
         refits: whether selection refits the candidates.
         own_data: whether a split was passed. The configuration does not say how many images its
-            episodes have, so only the network counts.
+            episodes have, so only the memory of the network is counted.
         at_once: how many such discoveries share the memory.
 
     Raises:
@@ -34,8 +34,8 @@ def require_room(
     exact = config.estimator == "gradient"
     each = episode_bytes(learner, engine.name, steps, queries, config.torch_dtype, gradient=exact)
     if not exact and engine.takes_each:
-        each *= 2 * config.pairs + 1  # All perturbed rules run at once.
-    kept = kept_bytes(learner, engine.name, steps, config.torch_dtype) if exact else 0
+        each *= 2 * config.pairs + 1  # The rule and all perturbed ones run at once.
+    kept = history_bytes(learner, engine.name, steps, config.torch_dtype) if exact else 0
     for flag, episodes in counts.items():
         require_memory(
             each, episodes, flag, learner.system.description, device, at_once=at_once, kept=kept

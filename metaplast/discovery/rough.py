@@ -5,14 +5,14 @@ from __future__ import annotations
 from metaplast.base.notices import notice
 from metaplast.meta.outer_loop import OuterLoop
 
-# If more than this share of its steps shrank the coefficients, the search may have found little.
+# If a larger share of the steps shrank the coefficients, the search may have found little.
 _MOST = 0.2
-# A search of fewer steps is only a trial, so it gives no notice.
+# A shorter search is probably only a test run, so it gives no notice.
 _FEWEST = 30
 
 
 def notice_rough_search(loop: OuterLoop) -> None:
-    """Give notice if many steps of a search only shrank the coefficients.
+    """Give a notice if many steps of a search only shrank the coefficients.
 
     Args:
         loop: the search, after its last step.

@@ -1,4 +1,4 @@
-"""A rule file as the choice of terms: each term starts at its coefficient in the rule."""
+"""A rule file given as the terms: each term starts at its coefficient in the rule."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SUFFIX = ".json"
 
 
 class RuleStart(NamedTuple):
-    """What a rule file says about a discovery.
+    """The settings of a discovery that come from a rule file.
 
     Attributes:
-        terms: its terms with their coefficients, as written after `--terms`.
-        feedback: its feedback.
+        terms: the rule's terms with their coefficients, as written after `--terms`.
+        feedback: the rule's feedback.
     """
 
     terms: str
@@ -27,13 +27,13 @@ class RuleStart(NamedTuple):
 def read_start(path: str) -> RuleStart:
     """Return the terms, coefficients and feedback of a rule file.
 
-    The text holds every digit, so that a run does not depend on the file any more.
+    The text has all digits of the coefficients, so that the run does not depend on the file later.
 
     Raises:
-        UserError: if the file is no rule, the coefficients differ from layer to layer, or a term
-            is not installed.
+        UserError: if the file is not a rule, the rule has no terms, its coefficients differ from
+            layer to layer, or a term is not installed.
     """
-    # Imported here, because torch is slow to load and most commands read no rule.
+    # Imported here, because torch is slow to load, and most commands do not read a rule.
     from metaplast.rules.rule import Rule
 
     rule = Rule.load(path)

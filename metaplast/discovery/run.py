@@ -1,4 +1,4 @@
-"""A whole discovery: search, prune, refit, learn the baselines, test on held-out tasks."""
+"""A whole discovery: search, select terms, learn the baselines, test on held-out tasks."""
 
 from __future__ import annotations
 
@@ -41,22 +41,23 @@ __all__ = ["CONFIG", "HELDOUT", "Discovery", "Observer", "write_config"]
 
 
 class Discovery(Parts):
-    """A discovery: it runs the parts in order; `Stages` runs and saves the outer loops.
+    """A discovery: search, selection, baselines and test, in this order.
 
     Args:
         config: the configuration.
-        folder: for the checkpoint and the configuration; made if needed. None for no checkpoint.
+        folder: where to write the checkpoint and the configuration; created if needed. None for no
+            checkpoint.
         observers: objects that observe the run.
         checkpoint_seconds: the longest time between checkpoints.
-        split: episodes to use instead of the configured source's; the run records them as your own
-            data. A split that a source made must have the configured ways, shots and queries. For
-            a sampler of your own class, the run records the sizes of its episodes.
+        split: episodes to use instead of those of the configured source; the run records them as
+            your own data. A split that a source made must have the configured ways, shots and
+            queries. For a sampler of your own class, the run records the sizes of its episodes.
         terms: candidate terms of your own, in addition to the configured ones.
         workers: unroll the episodes, for example those of a Ray cluster; None to unroll them here.
 
     Attributes:
-        selection: the rule that selection chose, and why; None until selection ends, or if the run
-            has none.
+        selection: the rule that selection chose, and the evidence for it; None until selection has
+            ended, and in a run without selection.
     """
 
     def __init__(
@@ -94,13 +95,14 @@ class Discovery(Parts):
 
         Args:
             folder: the folder of the run.
-            split: the same data again, if the run started with passed data.
-            terms: your own terms again; needed only for torch functions.
+            split: the same data again, if data were passed when the run started.
+            terms: your own terms again; only torch functions must be passed again.
             options: as for `Discovery`.
 
         Raises:
-            UserError: if there is no run; its files are damaged, foreign or changed; data or terms
-                are missing or differ; or this machine does not have the run's device.
+            UserError: if there is no run in the folder; another process uses it; its files are
+                damaged, foreign or changed; data or terms are missing or differ; or this machine
+                does not have the run's device.
         """
         folder = as_path(folder, "folder")
         asked = read_config(folder)
@@ -116,7 +118,7 @@ class Discovery(Parts):
         terms: Sequence[Term],
         options: dict[str, Any],
     ) -> Discovery:
-        # Before the checkpoint is read, because its tensors are on the device.
+        # Check this before the checkpoint is read, because its tensors are on the device.
         require_device(asked.config.torch_device)
         if asked.own is not None:
             asked.own.require_data(split is not None, str(folder))
@@ -125,7 +127,7 @@ class Discovery(Parts):
         discovery._identity = asked.identity
         discovery.stages.load()
         discovery._resumed = True
-        # Data are opened here only if they may have changed.
+        # Open the data here only if they may have changed.
         if asked.own is not None and asked.own.data is not None:
             asked.own.require_same_data(discovery.own.data, str(folder))
         elif asked.own is not None and asked.own.files:
@@ -146,7 +148,7 @@ class Discovery(Parts):
         """Return the discovery in `folder`, ready to continue; start one if there is none.
 
         Raises:
-            UserError: if the folder holds damaged or foreign files, or another discovery.
+            UserError: if the folder contains damaged or foreign files, or another discovery.
         """
         folder = as_path(folder, "folder")
         if (folder / CONFIG).exists():
@@ -161,7 +163,7 @@ class Discovery(Parts):
         return discovery
 
     def placed(self, folder: AnyPath, **options: Any) -> Discovery:
-        """Return this discovery in a folder, with its data already open.
+        """Return a copy of this discovery that runs in a folder; it shares data that are open.
 
         Args:
             folder: the folder of the run.
@@ -175,18 +177,20 @@ class Discovery(Parts):
         return again
 
     def _begin_folder(self) -> None:
-        """Make the folder and record the configuration, unless the run is continued."""
+        """Create the folder and write the configuration, unless the run is resumed."""
         if self.folder is not None and self._identity is None:
             begun = (self.folder / CHECKPOINT).exists()
             self._identity = begin_folder(self.folder, self.config, self.own, begun=begun)
 
     @own_settings(grad=True)
     def run(self) -> Result:
-        """Run what is left to do and return the result; the folder is locked during the run.
+        """Run the discovery, or the rest of it, and return the result.
+
+        The folder is locked during the run.
 
         Raises:
-            UserError: if the data, the engine or the folder do not fit, another process uses the
-                folder, or the machine has too little memory.
+            UserError: if the data, the engine or the folder do not fit the configuration, another
+                process uses the folder, or the machine has too little memory.
         """
         with self._ready():
             return self._run()
@@ -205,8 +209,8 @@ class Discovery(Parts):
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Lock the folder, and collect notices, while the run is computed."""
-        _ = self.engine  # Raises an error now, before the run starts, if the engine does not fit.
+        """Lock the folder and collect notices while the run is computed."""
+        _ = self.engine  # If the engine does not fit, raise an error now, before the run starts.
         with nullcontext() if self.folder is None else locked(self.folder, make=True):
             if self._resumed:
                 # Another process may have continued the run after we loaded the checkpoint.
@@ -227,7 +231,7 @@ class Discovery(Parts):
         return result
 
     def _found(self) -> tuple[OuterLoop, tuple[Term, ...], Coefficients]:
-        """Search and select; return the search, and the terms of the rule with coefficients."""
+        """Search and select; return the search, and the terms of the rule with their θ."""
         search = self.stages.run(SEARCH, self._search)
         notice_rough_search(search)
         kept, theta, taus = self._kept(search)
@@ -242,7 +246,7 @@ class Discovery(Parts):
         """Return the positions of the terms to keep, their coefficients, and learned τ."""
         pool, kept = search.learner.terms, list(range(len(search.learner.terms)))
         if search.growth is not None:
-            # Each term was tested when it entered, so a small coefficient is no reason to drop it.
+            # Each term was tested when it entered, so keep it even if its coefficient is small.
             kept = search.growth.positions
         elif self.choice.is_pool:
             kept = keep_terms(search.fitted.in_units(search.scale), self.config.threshold)
@@ -254,7 +258,7 @@ class Discovery(Parts):
         return list(self.selection.fit.kept), self.selection.fit.theta, self.selection.fit.taus
 
     def _learn_baselines(self, search: OuterLoop) -> dict[str, tuple[Learner, Coefficients]]:
-        """Return each baseline's learner and coefficients; the search may be one of them."""
+        """Return each baseline's learner and coefficients; for a known rule, the search is one."""
         learned = {
             rule.name: self.stages.run(rule.name, partial(self._loops.known, rule))
             for rule in self.rivals

@@ -1,4 +1,4 @@
-"""Checks of the files in a run folder: every part that a report reads has the right type."""
+"""Checks that every part that a report reads from a run folder has the right type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTS: Mapping[str, type | tuple[type, ...]] = MappingProxyType({
 
 
 def check_summary(summary: Any) -> None:
-    """Check a summary, see `metaplast.discovery.summary.summary`.
+    """Check a summary; see `metaplast.discovery.summary.summary`.
 
     Earlier versions did not write some parts; those may be missing.
 
@@ -61,13 +61,13 @@ def check_origin(config: Mapping[str, Any], rule: Rule) -> None:
 
 
 def _each(summary: Any, part: str, checked: Callable[[Any, str], object]) -> None:
-    """Check every entry of a list, which may be missing."""
+    """Check every entry of a list, if the summary has the list."""
     for each in entry(summary, part, list, _SUMMARY) if part in summary else ():
         checked(each, f"an entry of {part!r}")
 
 
 def _each_named(summary: Any, part: str, checked: Callable[[Any, str], object]) -> None:
-    """Check every entry of an object, which may be missing."""
+    """Check every entry of an object, if the summary has the object."""
     named = entry(summary, part, dict, _SUMMARY) if part in summary else {}
     for name, each in named.items():
         checked(each, f"{name!r} in {part!r}")

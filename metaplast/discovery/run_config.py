@@ -1,4 +1,4 @@
-"""The configuration in a run folder: written at the start, compared when the run continues."""
+"""The configuration in a run folder: written at the start, compared when the run is resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metaplast.tasks.digest import SHOWN, plain_digest
 
 CONFIG = "config.json"
 
-# Locations of data may change: a run can continue after its folder was moved.
+# The location of the data may change: a run can be resumed after the data were moved.
 _PLACES = ("data_root",)
 
 
@@ -86,7 +86,7 @@ def read_config(folder: AnyPath) -> Asked:
 def begin_folder(
     folder: AnyPath, config: DiscoveryConfig, own: Own, *, begun: bool
 ) -> Mapping[str, Any]:
-    """Make the folder of a new run, write its configuration, and return it as plain data.
+    """Create the folder of a new run, write its configuration, and return it as plain data.
 
     Args:
         folder: the folder of the run.
@@ -95,7 +95,7 @@ def begin_folder(
         begun: whether the folder has a checkpoint, which a new run would overwrite.
 
     Raises:
-        UserError: if the folder already holds a run, or cannot be written.
+        UserError: if the folder already contains a run, or cannot be written.
     """
     folder, identity = as_path(folder, "folder"), identity_of(config, own.to_json())
     if (folder / CONFIG).exists():
@@ -127,7 +127,7 @@ def config_digest(config: DiscoveryConfig) -> str:
 
 
 def warn_of_earlier(folder: AnyPath) -> None:
-    """Warn that a checkpoint does not contain its configuration."""
+    """Warn that a checkpoint of an earlier version does not contain its configuration."""
     warnings.warn(
         f"the checkpoint in {folder} was written by an earlier version and does not contain the "
         f"configuration, so metaplast cannot tell whether {CONFIG} was changed since.",
@@ -136,7 +136,7 @@ def warn_of_earlier(folder: AnyPath) -> None:
 
 
 def require_identity(begun: object, now: Mapping[str, Any], folder: AnyPath) -> None:
-    """Check that a run continues with the configuration it started with.
+    """Check that a run is resumed with the configuration with which it started.
 
     Args:
         begun: the configuration in its checkpoint; None in checkpoints of earlier versions.

@@ -27,7 +27,7 @@ def load_rule(folder: AnyPath) -> Rule:
     """Return the rule of a finished run.
 
     Raises:
-        UserError: if the folder holds none, or it is damaged.
+        UserError: if the run is not finished, there is no rule, or its file is damaged.
     """
     folder = as_path(folder, "folder")
     require(
@@ -42,7 +42,7 @@ def load_rule(folder: AnyPath) -> Rule:
 
 
 class RunFiles(Observer):
-    """Writes history.csv at the end of every stage, rule.json and summary.json at the end.
+    """Writes history.csv after every stage, and rule.json and summary.json at the end.
 
     Args:
         folder: the folder of the discovery.
@@ -53,7 +53,7 @@ class RunFiles(Observer):
         self._discovery: Discovery | None = None
 
     def begin(self, discovery: Discovery) -> None:
-        """Remember the discovery whose history is written."""
+        """Store the discovery whose history is written."""
         self._discovery = discovery
 
     def record(self, loop: OuterLoop, record: Record) -> None:
@@ -90,5 +90,5 @@ def _row(record: Record, score: str) -> dict[str, Any]:
 
 
 def theta_columns(term: str, sites: int) -> list[str]:
-    """Return the columns of history.csv with a term's θ: one, or one for each layer."""
+    """Return the names of the columns of history.csv with a term's θ: one, or one per site."""
     return site_names(f"theta_{term}", sites)

@@ -21,7 +21,7 @@ from metaplast.tasks.lengths import with_lengths
 from metaplast.tasks.library import open_source
 from metaplast.tasks.source import EpisodeSplit
 
-# Tasks that are unrolled together.
+# Number of tasks that are unrolled together.
 TOGETHER = 32
 
 
@@ -65,9 +65,9 @@ class HeldoutTasks:
         theta = rule.named_theta
         require(
             theta.fits(learner.sites),
-            f"the rule {name} has coefficients for each of {theta.sites} layers, the system of "
-            f"these tasks has {learner.sites}; give rules with shared coefficients, or of runs "
-            f"with one depth.",
+            f"the rule {name} has coefficients for each of {theta.sites} layers, but the system of "
+            f"these tasks has {learner.sites}; give rules with shared coefficients, or rules of "
+            f"the same depth.",
         )
         self._require_memory(learner)
         return learner
@@ -119,7 +119,7 @@ def tasks_of(folder: AnyPath, episodes: int | None = None) -> HeldoutTasks:
     if own.data is not None:
         raise UserError(
             f"the run in {folder} used {own.data.label}, which was passed from Python; name "
-            f"another run, whose tasks are used, with --on."
+            f"another run with --on, to use its tasks."
         )
     require_device(config.torch_device)
     split = with_lengths(open_source(config.dataset_name, config.request), config.lengths)

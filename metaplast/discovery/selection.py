@@ -1,24 +1,26 @@
-"""Choose the terms to keep: a size threshold, then elimination on validation tasks.
+"""Choose the terms to keep by elimination on validation tasks, after the size threshold.
 
-An L1 penalty by itself leaves redundant terms: several candidates do nearly the same, and the
-penalty has no reason to prefer one. So selection tries to do without the terms that survive the
-search: first without all those that a look finds harmless, then without each other term. It refits
-the rule without them and compares the score on the same validation tasks. It keeps a term only if
-the band of the paired difference lies below zero and the loss is at least the least effect: with
-many tasks even negligible effects, such as an unconverged refit, become significant.
+An L1 penalty by itself leaves redundant terms: several candidates have nearly the same effect, and
+the penalty does not prefer one of them. So selection leaves out terms that survived the search:
+first all those that seem harmless to remove (see `plan`), then each other term. It refits the rule
+without them and compares the scores on the same validation tasks. It keeps a term only if the band
+of the paired difference lies below zero and the loss is at least the least effect. The second
+condition is needed because with many tasks even negligible effects, such as that of an unconverged
+refit, become significant.
 
-The remaining rule is refitted as it is and compared with its neighbours on equal terms. Each of its
-terms must still be missed. No other term that is worth trying may improve the rule when it is put
-back. An improvement is at least the least effect, with its band above zero, both here and on fresh
-tasks that had no part in the choice, because the best of many terms may win by luck. If a neighbour
-wins, elimination restarts from it; the rule of the last round is final. But if a rule without a
-needless term gets worse than the rule with it in further refits, the term was not needless, and the
-rule with it comes back.
+The remaining rule is refitted once more, so that it has had as many refits as its neighbours, the
+rules with one term fewer or one term more. Then it is compared with them. Removing any of its terms
+must still make it worse. Putting back any other term that is worth trying must not improve it. An
+improvement must be at least the least effect, with its band above zero, both on the validation
+tasks and on fresh tasks that were not used before, because the best of many terms may win by
+chance. If a neighbour wins, elimination restarts from it; the rule of the last round is final. But
+if removing a term seemed harmless, and the smaller rule is worse than the larger one after further
+refits, the larger rule is restored.
 
-Two more rules deal with what such a comparison cannot see. A term may hide a better one that does
-nearly the same. So if no dropped term helps, the rules with one term in place of another are tried,
-see `_swaps`. And where learning is chaotic, a refit may go astray. If the refit of the remaining
-rule costs more than `CLEAR` times the least effect, the rule before it is the one that is compared.
+Two more steps handle what such a comparison cannot detect. A term may hide a better one with nearly
+the same effect. So if no dropped term helps, selection tries rules with one term in place of
+another, see `_swaps`. And where learning is chaotic, a refit may fail. If the refit of the
+remaining rule loses more than `CLEAR` times the least effect, the rule before that refit is used.
 """
 
 from __future__ import annotations
@@ -38,14 +40,14 @@ from metaplast.terms.term import Term
 class Selection:
     """The rule that selection chose, and the evidence for it.
 
-    Every fit is one refit away from the same coefficients and uses the same tasks, so no fit is
-    better only because it was trained longer.
+    All fits are refitted once from the same coefficients on the same tasks, so no fit is better
+    only because it was trained longer.
 
     Attributes:
         fit: the rule.
-        missed: for each of its terms, the fit without it.
-        spare: for each dropped term of the pool that was tried again, the fit with it put back.
-        errors: for each other term, the gradient for it at the rule, in standard errors.
+        missed: for each of its terms, by position, the fit without it.
+        spare: for each dropped term that was tried again, the fit with it put back.
+        errors: for each other dropped term, the gradient for it at the rule, in standard errors.
     """
 
     fit: Fit
@@ -55,9 +57,10 @@ class Selection:
 
 
 class Refitter(Protocol):
-    """Trains rules that differ from a fit by one term, and measures them.
+    """Trains rules that differ from a fit by some terms, and measures them.
 
-    Every method but `fresh` measures the score on the same validation tasks, or the first of them.
+    Every method except `fresh` measures the score on the same validation tasks, or on the first of
+    them.
     """
 
     def without(self, fit: Fit, positions: Sequence[int], best: Fit) -> Fit:
@@ -70,31 +73,31 @@ class Refitter(Protocol):
     def put_back(self, fit: Fit, position: int, instead: int | None = None) -> Fit:
         """Return the refit with the term at a position of the pool put back.
 
-        The fit may be one without another term, whose place the term takes.
+        The term may replace another one, `instead`, which the fit does not have.
         """
 
     def again(self, fit: Fit) -> Fit:
         """Return the refit of the same terms."""
 
     def longer(self, fit: Fit) -> Fit:
-        """Return the refit of the same terms after they were refitted again."""
+        """Return one more refit of the same terms, to compare with rules that had one more."""
 
     def rival(self, without: Fit, position: int) -> int | None:
-        """Return the term to try in place of the one that a fit is without, if there is one."""
+        """Return the term to try in place of one that a fit does not have, or None."""
 
     def worth_trying(self, fit: Fit) -> tuple[Sequence[int], Mapping[int, float]]:
-        """Return the terms of the pool to put back, and why each other one is not put back.
+        """Return the terms of the pool to put back, and the gradient for each other dropped term.
 
-        The reason is the gradient for the term at the fit, in standard errors.
+        The gradient is the one at the fit, in standard errors.
         """
 
     def fresh(self, fit: Fit, turn: int) -> Fit:
-        """Return the same rule, measured on other tasks: new ones in each round."""
+        """Return the same rule, measured on fresh tasks, which are new in each round."""
 
     def bare(self, fit: Fit, positions: Sequence[int]) -> Fit:
-        """Return the fit without the terms at some positions, not refitted.
+        """Return the fit without the terms at some positions, without a refit.
 
-        It is measured on the first validation tasks.
+        It is measured on the first validation tasks only.
         """
 
 
@@ -115,7 +118,7 @@ def select(
         rounds: the largest number of elimination rounds.
     """
     best = start
-    # The rule that had one term more, which seemed needless.
+    # The rule before its last term was dropped, because that term seemed unnecessary.
     larger: tuple[Fit, Fit, dict[int, Fit]] | None = None
     for turn in range(rounds):
         last = turn == rounds - 1
@@ -144,7 +147,7 @@ def select(
 def _remaining(
     start: Fit, terms: Sequence[Term], refits: Refitter, best: Fit, least: float
 ) -> tuple[Fit, Fit, dict[int, Fit]]:
-    """Return the rule that elimination leaves, the same refitted, and the fit without each term.
+    """Return the rule that elimination leaves, its refit, and the fit without each of its terms.
 
     Args:
         start: the fit that elimination starts from.
@@ -158,7 +161,7 @@ def _remaining(
     fit = refits.again(left)
     if fit.is_worse_than(left, CLEAR * least):
         fit = left
-    # The refit may have brought another term's coefficient to zero.
+    # The refit may have set the coefficient of another term to zero.
     kept = {k: without for k, without in missed.items() if k in fit.kept}
     return left.only(fit.kept), fit, kept
 
@@ -166,15 +169,16 @@ def _remaining(
 def _swaps(
     fit: Fit, missed: Mapping[int, Fit], refits: Refitter, turn: int, least: float
 ) -> list[Fit]:
-    """Return the fits with another term in place of one that are better than the fit.
+    """Return the fits with one term replaced by another that are better than the fit.
 
-    Of two terms that can replace each other, the gradient at the rule does not support the dropped
-    one as long as the other is in it. The gradient at the rule refitted without the other does. A
-    rule that is hopeless without a term is not asked: it is too far from any good rule.
+    If two terms can replace each other, the gradient at a rule that has one of them does not
+    support the other. The gradient at the rule refitted without the first one does. Terms without
+    which the rule is hopeless are skipped, because the gradient there is too far from that of any
+    good rule.
 
     Args:
         fit: the rule, refitted.
-        missed: for each of its terms, the fit without it; a hopeless one has fewer tasks.
+        missed: for each of its terms, the fit without it; a hopeless fit has fewer tasks.
         refits: trains and measures each rule that is tried.
         turn: the number of the round.
         least: the least effect.
@@ -188,7 +192,7 @@ def _swaps(
             swapped.append(refits.put_back(without, rival, instead=position))
     if not any(fit.is_worse_than(other, least) for other in swapped):
         return []
-    # They have had one refit more.
+    # The swapped rules have had one refit more than `fit`.
     fit = best_of([fit, refits.longer(fit)])
     return _better(fit, swapped, refits, turn, least)
 
@@ -196,7 +200,7 @@ def _swaps(
 def _better(
     fit: Fit, others: Sequence[Fit], refits: Refitter, turn: int, least: float
 ) -> list[Fit]:
-    """Return the fits that are better than `fit`, on the fresh tasks of a round as well."""
+    """Return the fits that are better than `fit`, also on the fresh tasks of the round."""
     better = [other for other in others if fit.is_worse_than(other, least)]
     if not better:
         return []

@@ -1,8 +1,7 @@
 """The groups of a discovery's settings; `DiscoveryConfig` inherits from all of them.
 
-The groups of the tasks and of the search inherit from classes in lower packages, which share their
-fields with other classes: `metaplast.tasks.request.TaskSizes` and
-`metaplast.meta.settings.SearchSettings`.
+The groups for tasks and for the search come from lower packages, where other classes share their
+fields: `metaplast.tasks.request.TaskSizes` and `metaplast.meta.settings.SearchSettings`.
 """
 
 from __future__ import annotations
@@ -52,10 +51,11 @@ class RuleSettings(Settings):
     """Where errors come from; by default the usual feedback for the terms (fixed random)."""
 
     def __post_init__(self) -> None:
-        """Join a list of names, or read a rule file; whether terms exist depends on the system.
+        """Join a list of names, or read a rule file; the names are checked later, with the system.
 
         Raises:
-            UserError: if a setting has the wrong type, or the file is unfit, see `read_start`.
+            UserError: if a setting has the wrong type, or the file cannot be used; see
+                `read_start`.
         """
         if isinstance(self.terms, list | tuple) and all(isinstance(n, str) for n in self.terms):
             object.__setattr__(self, "terms", ",".join(self.terms))
@@ -70,7 +70,7 @@ class RuleSettings(Settings):
 
 @dataclass(frozen=True)
 class ObjectiveSettings(Settings):
-    """The measure of learning."""
+    """What the output should achieve, and the score by which rules are compared."""
 
     GROUP: ClassVar[str] = "task"
 
@@ -151,10 +151,10 @@ class SelectionSettings(Settings):
     """Tasks per outer step of a refit; more than in the search, because refits are compared."""
 
     def __post_init__(self) -> None:
-        """Check the numbers; the least effect depends on the objective.
+        """Check the numbers, except the least effect, whose range depends on the objective.
 
         Raises:
-            UserError: if one is out of range.
+            UserError: if a number is out of range.
         """
         super().__post_init__()
         require_within("--refit", self.refit, 0)

@@ -1,4 +1,4 @@
-"""Whether a split that a user passes was made for the configured sizes of tasks."""
+"""The check that a split passed by the user was made for the configured sizes of tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def require_fit(split: EpisodeSplit, config: DiscoveryConfig) -> None:
     records the sizes of its episodes.
 
     Raises:
-        UserError: if the split was made for other sizes, or is none.
+        UserError: if it is not a split, or was made for other sizes or another held-out part.
     """
     require(
         all(hasattr(split, side) for side in ("train", "test", "held_out")),

@@ -1,4 +1,4 @@
-"""Stages of a run: outer loops, one after another, with a checkpoint on disk."""
+"""Stages of a run: outer loops that run one after another, saved in a checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def require_interval(name: str, seconds: float) -> None:
-    """Raise `UserError` unless a time between checkpoints is a finite number of at least 0."""
+    """Raise `UserError` unless a time between checkpoints is finite and at least 0."""
     require(
         math.isfinite(seconds) and seconds >= 0,
         f"{name} must be a finite number of seconds, 0 or more, got {seconds}.",
@@ -34,7 +34,7 @@ class Stages:
 
     Args:
         folder: where the checkpoint is kept; None for no checkpoint.
-        interval: longest time between checkpoints, in seconds, finite.
+        interval: longest time between checkpoints, in seconds.
         observe: receives the record of every outer step.
         identity: returns the configuration as plain data, which goes into the checkpoint.
 
@@ -104,7 +104,7 @@ class Stages:
             yield from loop.progress.divergences
 
     def scale(self, name: str) -> Tensor | None:
-        """Return the scale of θ of a stage in the checkpoint; None if the stage is not in it."""
+        """Return the scale of θ of a stage from the checkpoint; None if the stage is not in it."""
         return self._earlier[name]["scale"] if name in self._earlier else None
 
     def run(
@@ -119,9 +119,10 @@ class Stages:
         Args:
             name: the name of the stage.
             make: makes the loop.
-            give_up: called before each step; True ends the stage there. A resumed loop that was
-                given up is asked again, so the answer may depend only on the loop.
-            asked: the only step before which `give_up` is called; None for all.
+            give_up: called before each step; if it returns True, the stage ends there. It is called
+                again for a resumed loop that was given up, so its result must depend only on the
+                loop.
+            asked: the only step before which `give_up` is called; None for every step.
 
         Raises:
             UserError: if the checkpoint does not fit the loop.
@@ -131,7 +132,7 @@ class Stages:
         try:
             loop.run(self._observe, give_up, asked)
         finally:
-            # This also runs on an interrupt, so everything computed so far is kept.
+            # This also runs after an interrupt, so that no computed step is lost.
             self._save()
         return loop
 

@@ -1,4 +1,4 @@
-"""The outcome of a run as plain data: what summary.json holds."""
+"""The outcome of a run as plain data: the content of summary.json."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _evaluated(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _selection(result: Result) -> dict[str, Any]:
-    """Return why the rule has its terms, and whether they are the planted ones."""
+    """Return the evidence for the rule's terms, and the comparison with a planted rule."""
     return {
         "errors": result.errors,
         **({"taus": [each.to_json() for each in result.taus]} if result.taus else {}),
@@ -77,7 +77,7 @@ def _run(result: Result) -> dict[str, Any]:
 
 
 def _by_steps(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the score for each number of steps; nothing if all episodes have the same."""
+    """Return the score for each number of steps; empty if all episodes have the same number."""
     found = evaluation.by_steps
     return {"by_steps": {str(k): band.to_json() for k, band in found.items()}} if found else {}
 

@@ -25,7 +25,7 @@ class LearnedTau:
 
     @property
     def start(self) -> float:
-        """τ from which it started."""
+        """The initial τ."""
         return self.of.tau
 
     def to_json(self) -> dict[str, object]:
@@ -40,7 +40,7 @@ def learned_taus(terms: Sequence[Term], taus: Taus) -> tuple[LearnedTau, ...]:
     """Return the learned time constants of a rule.
 
     Args:
-        terms: the terms of the rule, as the candidates have them.
+        terms: the terms of the rule, with the initial time constants of the candidates.
         taus: the learned values.
     """
     return tuple(

@@ -8,8 +8,12 @@ step by step. One step changes M by low-rank factors,
 
 so the states in between need not be kept: each step is undone in place, in cache. The rebuilt state
 is compared with the kept start of the segment. If they differ by more than a few roundings (strong
-decay, unbounded growth), the segment is repeated with all its states kept. If weights have limits,
-this is done for every segment, because a projection into the limits cannot be undone.
+decay, unbounded growth), the segment is repeated with all its states kept, and so are all earlier
+segments.
+
+The states of every segment are kept if steps cannot be undone, because a change is dense or weights
+are projected into limits. They are also kept if the changes of a step hold more numbers than the
+matrices, because that is faster.
 """
 
 from __future__ import annotations
@@ -93,7 +97,7 @@ class CompiledEngine(BatchedEngine):
         self._steppers: dict[tuple[Learner, bool], Stepper] = {}
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why torch cannot compile a learner's step, or None if it can."""
+        """Return why torch cannot compile the learner's step, or None if it can."""
         if learner.system.traceable:
             return None
         return (
@@ -118,8 +122,8 @@ class CompiledEngine(BatchedEngine):
             ) from failed
 
     def stepper(self, problem: Problem) -> Stepper:
-        """Return the compiled step, compiled once for each learner, with and without noise."""
-        # The compiled step has no guard for whether there is noise.
+        """Return the compiled step; it is compiled once per learner, with and without noise."""
+        # torch would not notice that noise is present or absent: the step guards only on tensors.
         key = problem.learner, problem.episodes.noise is None
         if key not in self._steppers:
             _evaluate_cached(problem.learner)
@@ -134,9 +138,11 @@ class CompiledEngine(BatchedEngine):
 
 
 def _evaluate_cached(value: object) -> None:
-    """Evaluate every cached property: torch cannot trace the lock taken for the first evaluation.
+    """Evaluate every cached property before torch traces a step.
 
-    A system computes most of them in its first step, which would be the traced one.
+    Python takes a lock when it first evaluates a cached property, and torch cannot trace the lock.
+    Most of these properties would be evaluated in the first step, which is the one that torch
+    traces.
     """
     for kind in type(value).__mro__:
         for name, attribute in vars(kind).items():
@@ -148,16 +154,17 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method compiled, with guards only on the tensors.
 
     Everything else that a step reads belongs to its learner, which cannot change; guards on it
-    would take a twentieth of the run time. torch looks up compiled steps by the method's code, so
-    without guards one learner would get another's step. Each learner gets a copy of the code.
+    would take a twentieth of the run time. torch looks up compiled steps by the method's code
+    object. Without guards, one learner would therefore get another's step, so each learner gets a
+    copy of the code object.
     """
     method: Any = function
     code = method.__func__.__code__.replace()
     own = types.FunctionType(code, method.__func__.__globals__, code.co_name)
     function = types.MethodType(own, method.__self__)
     options: dict[str, Any] = {
-        # Loops over neurons are too short to split among threads. Large products are left to the
-        # math library, which has threads of its own.
+        # Loops over neurons are too short to split among threads. The math library computes large
+        # products, with its own threads.
         "cpp.threads": 1,
         "guard_filter_fn": lambda guards: [g.guard_type == "TENSOR_MATCH" for g in guards],
     }
@@ -184,10 +191,10 @@ class _Sweep:
         return Outcome(loss, score, None, final)
 
     def differentiate(self, watch: Watch | None = None) -> Outcome:
-        """Return loss, score and ∂loss/∂θ; `watch` is called after every backward step."""
+        """Return loss, score and gradients; `watch` is called after every backward step."""
         steps = self.problem.episodes.steps
-        # Twice √T, because every segment keeps its start, but only segments whose steps cannot be
-        # undone keep their states.
+        # 2 √T rather than √T: every segment keeps its start, but only segments whose steps cannot
+        # be undone keep their states.
         length = max(1, 2 * math.isqrt(steps))
         starts = range(0, steps, length)
         undoes = watch is None and self.steps.can_be_undone
@@ -221,10 +228,10 @@ class _Sweep:
     def _forward(
         self, keep: range = range(0), *, undoes: bool = False
     ) -> tuple[list[Before], list[StepRecord], State]:
-        """Return the moving states before the steps in `keep`, all changes, and the final state.
+        """Return the moving states before the steps in `keep`, step records, and the final state.
 
-        Changes are kept only to undo the steps, and only if they take no more than twice the memory
-        of the kept matrices.
+        Records are kept only to undo the steps, and only if they take no more than twice the memory
+        of the kept matrices; otherwise the list is empty.
         """
         kept, taken = [], []
         initial = self._moving(self.problem.state)
@@ -273,16 +280,16 @@ class _Sweep:
 
 
 class _Found(Exception):  # noqa: N818 - a signal, not an error
-    """Ends a backward sweep at the first step worth reporting."""
+    """Stops a backward sweep at the first step whose adjoint is not finite."""
 
 
 def first_bad_adjoint(problem: Problem) -> tuple[int, str, Tensor]:
     """Return where an adjoint first becomes non-finite in the backward sweep.
 
     Returns:
-        The step, the name of the matrix ("" if only θ's own gradient is not finite) and that step's
-        part of ∂loss/∂θ, [episode, site, term]. If everything is finite, the step with the largest
-        part.
+        The step; the name of the first matrix whose adjoint is not finite, "" if only θ's gradient
+        is not; and the step's part of ∂loss/∂θ, [episode, site, term]. If everything is finite,
+        the step with the largest part, and "".
     """
     worst: tuple[int, str, Tensor] | None = None
     names = problem.learner.moving

@@ -1,4 +1,4 @@
-"""The engines by name; the module of an engine is imported when it is first requested."""
+"""The engines by name. The module of an engine is imported when it is first requested."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 
-# Name → module:class. "auto" takes the first engine in AUTO that serves the learner.
+# Name → module:class. "auto" takes the first engine in AUTO that supports the learner.
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
         "reference": "metaplast.engines.reference:ReferenceEngine",
@@ -43,10 +43,10 @@ def get_engine(name: str) -> Engine:
 
 
 def choose_engine(name: str, learner: Learner, device: torch.device) -> Engine:
-    """Return the engine called `name`; for "auto", the fastest one that serves the learner.
+    """Return the engine called `name`; for "auto", the fastest that supports the learner.
 
     Raises:
-        UserError: if the name is unknown or the engine refuses the learner.
+        UserError: if the name is unknown, or the engine does not support the learner.
     """
     if name != "auto":
         engine = get_engine(name)
@@ -69,15 +69,17 @@ def unroll(
     """Return loss, score and the exact gradient of the loss with respect to θ, per episode.
 
     Args:
-        learner: network, feedback and the rule's terms.
-        theta: the rule's coefficients, [term] or [layer, term].
-        state: the initial weights of each episode, as `learner.draw` returns them.
+        learner: the system and the rule's terms.
+        theta: the rule's coefficients, [term] or [site, term]. Engines with `takes_each` also
+            accept [episode, site, term].
+        state: the initial state of each episode, as `learner.draw` returns it.
         episodes: support and query sets.
-        engine: "auto" or the name of an engine; all return the same result.
-        gradient: whether to differentiate.
+        engine: "auto" or the name of an engine; all return the same result, up to rounding.
+        gradient: whether to compute the gradient.
 
     Raises:
-        UserError: if shapes do not fit, or the engine is unknown or refuses the learner.
+        UserError: if the arguments do not fit together, the engine is unknown or does not support
+            the learner, or a gradient is requested for a system that has none.
     """
     problem = Problem(learner, theta, state, episodes)
     device = episodes.support_x.device

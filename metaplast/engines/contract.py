@@ -21,13 +21,13 @@ from metaplast.tasks.batch import EpisodeBatch
 
 @dataclass(frozen=True)
 class Problem:
-    """Episodes to unroll: the learner, its θ, its initial weights and the data.
+    """Episodes to unroll: the learner, its θ, its initial state and the data.
 
     Attributes:
-        learner: network, feedback and terms.
+        learner: the system and the rule's terms.
         theta: [term] shared by all sites, or [site, term]. Engines with `takes_each` also accept
             [episode, site, term], one θ for each episode.
-        state: initial weights of each episode.
+        state: initial matrices and carried vectors of each episode.
         episodes: support and query sets.
     """
 
@@ -37,15 +37,15 @@ class Problem:
     episodes: EpisodeBatch
 
     def __post_init__(self) -> None:
-        """Check shapes and types against each other.
+        """Check that the parts fit together.
 
         Raises:
-            UserError: if they do not fit: labels out of range, shapes, dtypes, devices.
+            UserError: if shapes, dtypes or devices do not match, or a label is out of range.
         """
         require_fit(self.learner, self.theta, self.state, self.episodes)
         kinds = {self.episodes.support_y.dtype, self.episodes.query_y.dtype}
         if kinds - {torch.int64, self.theta.dtype}:
-            # Target vectors have the images' dtype.
+            # Target vectors must have the dtype of the inputs.
             object.__setattr__(self, "episodes", self.episodes.to(self.theta.dtype))
 
     @property
@@ -82,7 +82,7 @@ class Problem:
         return theta.expand(shape).clone()
 
     def reduce(self, gradient: Tensor) -> Tensor:
-        """Return a gradient [episode, site, term] in θ's shape: summed over sites that share θ."""
+        """Return a gradient [episode, site, term] in θ's shape: the sum over sites that share θ."""
         return gradient.sum(1) if self.theta.dim() == 1 else gradient
 
     def select(self, index: Tensor | slice) -> Problem:
@@ -100,7 +100,7 @@ class Outcome:
         score: the objective's score, mean over the query set, [episode]; larger is better.
         theta_gradient: exact ∂loss/∂θ, [episode, *theta.shape], or [episode, site, term] if each
             episode has its own θ; None if not requested.
-        final: the learned weights.
+        final: the matrices and carried vectors after the last support example.
         tau_gradient: exact ∂loss/∂log τ of the learner's `clocks`, [episode, clock]; None if the
             learner has none, or no gradient was requested.
     """
@@ -112,7 +112,7 @@ class Outcome:
     tau_gradient: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that all tensors hold the same episodes.
+        """Check that all tensors have the same episode axis.
 
         Raises:
             UserError: if they do not.
@@ -133,7 +133,7 @@ class Outcome:
 
     @classmethod
     def joined(cls, outcomes: Sequence[Outcome]) -> Outcome:
-        """Return the outcome of the episodes of several outcomes, in order."""
+        """Return several outcomes as one, with their episodes in order."""
         gradients = [o.theta_gradient for o in outcomes if o.theta_gradient is not None]
         to_taus = [o.tau_gradient for o in outcomes if o.tau_gradient is not None]
         finals = [outcome.final for outcome in outcomes]
@@ -156,7 +156,7 @@ class Outcome:
 
     @property
     def finite(self) -> Tensor:
-        """Whether loss and gradient of each episode are finite, [episode]."""
+        """Whether the loss and the gradients of each episode are finite, [episode]."""
         finite = torch.isfinite(self.loss)
         for gradient in (self.theta_gradient, self.tau_gradient):
             if gradient is not None:
@@ -165,12 +165,12 @@ class Outcome:
 
 
 class Engine(ABC):
-    """Computes the outcome of a problem. All engines return the same result.
+    """Computes the outcome of a problem. All engines return the same result, up to rounding.
 
     Attributes:
         name: as written after `--engine`.
         summary: one line for `--help`.
-        takes_each: whether it unrolls a problem in which each episode has its own θ.
+        takes_each: whether it accepts a problem in which each episode has its own θ.
     """
 
     name: ClassVar[str]
@@ -182,9 +182,9 @@ class Engine(ABC):
         """Unroll every episode; with `gradient`, return the exact ∂loss/∂θ of its query loss.
 
         Raises:
-            UserError: if the engine does not serve the problem; the message names an alternative.
+            UserError: if the engine does not support the problem; the message names an alternative.
         """
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why this engine cannot serve `learner` on `device`, or None if it can."""
+        """Return why this engine cannot run `learner` on `device`, or None if it can."""
         return None

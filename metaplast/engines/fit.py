@@ -1,4 +1,4 @@
-"""Check once, before any engine runs, that learner, θ, state and episodes fit together."""
+"""The check, made once before an engine runs, that learner, θ, state and episodes fit together."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from metaplast.tasks.checks import require_state
 def require_fit(learner: Learner, theta: Tensor, state: State, episodes: EpisodeBatch) -> None:
     """Raise `UserError` unless the four parts of an unroll fit together.
 
-    This checks the shapes of θ and of the weights, dtypes, devices, and that the objective accepts
-    the targets. The batch itself was checked when it was made.
+    This checks the shapes of θ, weights and inputs, the limits of the weights, dtypes and devices,
+    and that the objective accepts the targets. `EpisodeBatch` has already checked itself.
     """
     for part, kind in ((learner, Learner), (episodes, EpisodeBatch)):
         require(
@@ -84,21 +84,21 @@ def _require_inputs(learner: Learner, episodes: EpisodeBatch) -> None:
     require(
         len(shape) == 2 + system.input_axes,
         f"an input of the system {system.name} has {system.input_axes} axes after episode and "
-        f"image, got support images of shape {shape}; flatten each image to a row of numbers."
+        f"image, got query images of shape {shape}; flatten each image to a row of numbers."
         if system.input_axes == 1
         else f"an input of the system {system.name} has {system.input_axes} axes after episode "
-        f"and step, got support inputs of shape {shape}; give them as [episode, step, …].",
+        f"and query, got query inputs of shape {shape}; give them as [episode, query, …].",
     )
     require(
         shape[-1] == system.inputs,
-        f"the network takes {system.inputs} inputs, the episodes have images of {shape[-1]} "
-        f"inputs; set the network's first width to that.",
+        f"the network takes {system.inputs} inputs, but the images of the episodes have "
+        f"{shape[-1]}; set the network's first width to that number.",
     )
     timing = system.sequence
     require(
         timing is None or shape[2] == timing.frames,
-        f"the network reads sequences of {0 if timing is None else timing.frames} frames, the "
-        f"episodes have {shape[2]}; give both the same timing.",
+        f"the network reads sequences of {0 if timing is None else timing.frames} frames, but the "
+        f"sequences of the episodes have {shape[2]}; give both the same timing.",
     )
 
 
@@ -125,6 +125,6 @@ def _require_limits(system: System, state: State) -> None:
     for name, limits in system.limits.items():
         require(
             limits.holds(state.matrices[name]),
-            f"the initial weights {name} are outside of what --weights {system.weights} allows; "
-            f"draw them with learner.draw(), or bring them into the set first.",
+            f"the initial weights {name} violate the constraint --weights {system.weights}; "
+            f"draw them with learner.draw(), or project them onto the constraint first.",
         )

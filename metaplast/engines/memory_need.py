@@ -1,4 +1,4 @@
-"""Estimate whether a computation fits into memory; if not, refuse it before allocating anything."""
+"""An estimate of whether a computation fits into memory, made before anything is allocated."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from metaplast.base.errors import require
+from metaplast.engines.fused_recurrent.served import history_bytes as recurrent_history_bytes
 from metaplast.engines.fused_recurrent.served import is_recurrent
-from metaplast.engines.fused_recurrent.served import kept_bytes as kept_of_recurrent
 from metaplast.systems.learner import Learner
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -29,10 +29,10 @@ def episode_bytes(
     """Return roughly how many bytes unrolling one episode takes, erring on the low side.
 
     Args:
-        learner: network, feedback and terms.
+        learner: the system and the rule's terms.
         engine: the engine's name.
-        steps: number of support images.
-        queries: number of query images.
+        steps: number of support examples.
+        queries: number of query examples.
         dtype: the dtype of all numbers.
         gradient: whether there is a backward sweep.
     """
@@ -41,14 +41,14 @@ def episode_bytes(
     weights = sum(a * b for name, (a, b) in system.shapes.items() if name in moving)
     weights += sum(system.carried.values())
     fixed = sum(a * b for name, (a, b) in system.shapes.items() if name not in moving)
-    # Drawn and learned weights; the adjoint; what is kept for the backward sweep.
+    # The initial and the learned weights; below, the adjoint and what the backward sweep needs.
     copies = 2
     if gradient and engine in ("batched", "compiled"):
         length = max(1, 2 * math.isqrt(steps))
         copies += 2 + math.ceil(steps / length)
         if system.limits:
-            # A segment's states are kept, and masks of the weights that their projections left
-            # unchanged. No copy of the adjoint is saved.
+            # The engine keeps the states of a segment, and masks of the weights that the projection
+            # left unchanged, but no copy of the adjoint.
             copies += math.ceil(min(length, steps) * (1 + 1 / dtype.itemsize)) - 1
     elif gradient and engine == "reference":
         copies += steps
@@ -57,14 +57,15 @@ def episode_bytes(
     return numbers * dtype.itemsize
 
 
-def kept_bytes(learner: Learner, engine: str, steps: int, dtype: torch.dtype) -> int:
-    """Return how many bytes the fused engine keeps of one episode's steps, for the backward sweep.
+def history_bytes(learner: Learner, engine: str, steps: int, dtype: torch.dtype) -> int:
+    """Return roughly how many bytes the fused engine keeps of an episode for its backward sweep.
 
-    It keeps traces, or signals and matrices of a recurrent network, and only for the one episode
-    that a core is unrolling, so they are counted once. 0 for the other engines.
+    This errs on the low side. Of a stack it counts the traces only; of a recurrent network it
+    counts signals and matrices. The engine keeps them only while it unrolls an episode, so they are
+    counted for one episode, not for the whole batch. The result is 0 for the other engines.
     """
     if engine == "fused" and is_recurrent(learner.system):
-        return kept_of_recurrent(learner, steps, dtype.itemsize)
+        return recurrent_history_bytes(learner, steps, dtype.itemsize)
     numbers = steps * sum(learner.system.carried.values()) if engine == "fused" else 0
     return numbers * dtype.itemsize
 
@@ -79,16 +80,18 @@ def require_memory(
     at_once: int = 1,
     kept: int = 0,
 ) -> None:
-    """Refuse a computation that needs more memory than is free; accept it if that is unknown.
+    """Refuse a computation that needs more memory than is free.
+
+    If the system does not report how much is free, nothing is refused.
 
     Args:
         each: bytes of one episode or network.
-        count: how many of them are in memory together.
+        count: how many of them are in memory at the same time.
         flag: the option that sets `count`.
-        system: the system that learns, in words.
+        system: description of the system that learns.
         device: the device that computes.
         at_once: how many processes share the memory.
-        kept: bytes that each process takes in addition, whatever `count` is.
+        kept: bytes that each process needs in addition, independent of `count`.
 
     Raises:
         UserError: if it does not fit.
@@ -100,8 +103,8 @@ def require_memory(
     require(
         room is None or need <= room,
         f"{flag} {count} with the network {system}{processes} needs about {_spell(need)} of "
-        f"memory, and {_spell(room or 0)} is free; lower {lower}{flag}, --hidden or the number of "
-        f"images.",
+        f"memory, but only {_spell(room or 0)} is free; lower {lower}{flag}, --hidden or the "
+        f"number of images.",
     )
 
 
@@ -138,7 +141,7 @@ def _group_bytes(root: Path = _CGROUPS, groups: Path = Path("/proc/self/cgroup")
         else:
             continue
         place = base / path.strip("/")
-        # A container may see its own group as the root. Every parent group has a limit too.
+        # In a container, a process may see its own group as the root. Parent groups have limits.
         for folder in (base, *(p for p in (place, *place.parents) if base in p.parents)):
             with contextlib.suppress(OSError, ValueError):
                 limit = int((folder / most).read_text())
@@ -148,7 +151,7 @@ def _group_bytes(root: Path = _CGROUPS, groups: Path = Path("/proc/self/cgroup")
 
 
 def _cache_bytes(folder: Path) -> int:
-    """Return how many bytes of a group's use are file cache, which is released when needed."""
+    """Return how many bytes of a group's memory are file cache, which is freed when needed."""
     with contextlib.suppress(OSError, ValueError):
         rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))

@@ -1,8 +1,8 @@
 """Split a batch of episodes into parts, each on its own thread.
 
-Torch splits each operation among its threads. If operations are small, most threads wait; threads
-that unroll whole episodes stay busy. The parts do not depend on the number of threads, so neither
-do the results.
+torch splits each operation among its threads. If operations are small, most of its threads are
+idle, whereas threads that unroll whole episodes are busy all the time. The parts do not depend on
+the number of threads, so the results do not either.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from metaplast.engines.contract import Outcome, Problem
 # Largest number of episodes in a part. In smaller parts, the Python code between the operations
 # would cost more.
 _MOST = 8
-# Problems with fewer numbers in the signals of one step are not split: the Python code between the
-# operations, which only one thread can run at a time, would dominate.
+# Problems with fewer numbers in the signals of one step are not split: most of the time would go
+# into the Python code between the operations, which only one thread can run at a time.
 _LEAST = 2**16
 
 

@@ -1,6 +1,6 @@
 """The reference that the other engines are tested against: plain autodiff, one episode at a time.
 
-It shares only the system with the fast engines. Each term's update is computed as a full matrix,
+It shares only the system with the fast engines. It computes each term's update as a full matrix,
 and autograd differentiates the whole unroll through a `higher` optimizer.
 """
 
@@ -24,7 +24,7 @@ from metaplast.terms.term import Term, full_update
 
 
 class ReferenceEngine(Engine):
-    """Plain autodiff through `higher`, one episode at a time: slow, simple, and the reference."""
+    """Plain autodiff through `higher`, one episode at a time: slow but simple."""
 
     name = "reference"
     summary = "plain autodiff with higher, one episode at a time; any term; slow"
@@ -80,11 +80,11 @@ class PlasticModule(nn.Module):
         self.matrices = nn.ParameterList(matrices)
 
     def named(self, matrices: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Return matrices in the order of the parameters, by their names."""
+        """Return matrices by name, given in the order of the parameters."""
         return dict(zip(self.names, matrices, strict=True))
 
     def by_parameter(self, presented: Presented) -> list[Any]:
-        """Return each parameter's synapses or own change for the example; None without either."""
+        """Return each parameter's synapses or the system's own change of it, or None."""
         found: dict[str, Any] = {**presented.synapses, **presented.own}
         return [found.get(name) for name in self.names]
 
@@ -95,12 +95,14 @@ class PlasticModule(nn.Module):
 
 
 class PlasticityOptimizer(torch.optim.Optimizer):
-    """Marks the parameters that a plasticity rule changes; `higher` runs its differentiable twin.
+    """Tells `higher` which terms change each parameter. It takes no steps itself.
+
+    `higher` replaces it with `DifferentiablePlasticity`, which is registered for it.
 
     Args:
         parameters: the system's matrices in order, each [1, row, column].
-        learner: determines which terms change which parameter. Here θ is empty; the twin receives
-            it.
+        learner: determines which terms change which parameter. θ is empty here;
+            `DifferentiablePlasticity` receives it.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], learner: Learner) -> None:
@@ -122,7 +124,7 @@ class DifferentiablePlasticity(SignalOptimizer):
     """
 
     def _update(self, grouped_grads: Any, **_: Any) -> None:
-        # higher passes signals instead of gradients.
+        # Signals and own changes are passed in place of gradients.
         for group, shown in zip(self.param_groups, grouped_grads, strict=True):
             parts = zip(group["params"], group["places"], group["limits"], shown, strict=True)
             for index, (matrix, place, limits, one) in enumerate(parts):

@@ -11,10 +11,11 @@ from metaplast.systems.learner import Learner
 
 
 class SpreadEngine(Engine):
-    """Sends each episode to a worker, where an engine unrolls it on its own.
+    """Sends episodes one by one to workers, where an engine unrolls each by itself.
 
-    So the results do not depend on the number of workers. With the fused engine they equal those of
-    a run without workers bit for bit; engines that compute episodes together round differently.
+    So the results do not depend on the number of workers. With the fused engine, they equal those
+    of a run without workers bit for bit. The other engines may round differently if they compute
+    several episodes together.
 
     Args:
         engine: the engine that unrolls; workers look it up by its name.
@@ -25,12 +26,12 @@ class SpreadEngine(Engine):
 
     def __init__(self, engine: Engine, workers: Workers) -> None:
         self._engine, self._workers = engine, workers
-        # Those of the inner engine.
+        # As for the inner engine.
         self.name = engine.name  # type: ignore[misc]
         self.takes_each = engine.takes_each  # type: ignore[misc]
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why the engine or its workers cannot serve `learner`; None if they can."""
+        """Return why the engine or its workers cannot run `learner`; None if they can."""
         if device.type != "cpu":
             return f"workers compute on their CPUs, not on {device}; leave --ray or --device out."
         return self._engine.refusal(learner, device)

@@ -28,15 +28,15 @@ Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class StepRecord(NamedTuple):
-    """The result of a step: the change of each moving matrix, the products computed on the way, and
-    the carried vectors."""
+    """The result of a step: the change of each moving matrix, the products that the step computed,
+    and the carried vectors after it."""
 
     changes: list[LowRankUpdate]
     products: list[Tensor]
     carry: list[Tensor]
 
     def numel(self) -> int:
-        """Return how many numbers it holds."""
+        """Return the number of elements of all tensors."""
         changed = sum(change.numel() for change in self.changes)
         vectors = (*self.products, *self.carry)
         return changed + sum(vector.numel() for vector in vectors)
@@ -69,8 +69,8 @@ class _Pull(NamedTuple):
     """How one step maps the adjoint back: M̄ ← (1 + growth) M̄ + rowsᵀ · columns + dense.
 
     `theta` is the step's part of ∂loss/∂θ, [episode, site, term]; `carry` is the adjoint of the
-    carried vectors before the step. The others have one entry for each moving matrix, None if that
-    part is absent.
+    carried vectors before the step. The other fields have one entry for each moving matrix: None if
+    the matrix has no such part.
     """
 
     theta: Tensor
@@ -87,7 +87,9 @@ class _Pull(NamedTuple):
 
 
 class Stepper:
-    """One step of a learner, forward and backward, on lists of moving, then fixed, matrices.
+    """One step of a learner, forward and backward.
+
+    It takes matrices as lists: first the moving ones, which a step changes, then the fixed ones.
 
     Args:
         learner: the learner that takes the step.
@@ -122,8 +124,8 @@ class Stepper:
         self.has_dense = any(learner.plasticity(group).full for group in learner.changing)
         self.take = wrap(self._take)
         self._pull = wrap(self._differentiate)
-        # The products of a step, and which matrices grow, depend only on the learner; `vjp` finds
-        # them by taking one step.
+        # The products of a step, and which matrices grow or decay, depend only on the learner.
+        # `vjp` finds them by taking one step.
         self._slots: list[_Slot] = []
         self._grows: list[bool] = []
 
@@ -176,7 +178,10 @@ class Stepper:
         return parts, growth, tape.products
 
     def _differentiate(self, start: Start, adjoint: Before, products: list[Tensor]) -> _Pull:
-        """Return how a step maps `adjoint`; gradients are taken inside, so that it is one graph."""
+        """Return how a step maps `adjoint`.
+
+        The function takes the gradients itself, so that torch can compile it as one graph.
+        """
         count, before = len(self.moving), start.before
         moving, fixed = list(before.matrices[:count]), list(before.matrices[count:])
 
@@ -185,7 +190,7 @@ class Stepper:
         ) -> tuple[_Results, Any]:
             begun = Start(Before([*(dense or moving), *fixed], carry), theta, start.example)
             found, growth, recalled = self._results(begun, adjoint, self._tape(known))
-            # A function that torch.func differentiates may return only tensors.
+            # A function that torch.func differentiates may return only tensors, not None.
             present = [rate for rate in growth if rate is not None]
             return found, (present, [product.given for product in recalled])
 
@@ -232,15 +237,23 @@ def _gradient(
     theta: Tensor,
     *groups: list[Tensor],
 ) -> tuple[Gradient, Any]:
-    """Return the gradients with respect to θ and three lists through a function's results, and the
-    function's other results."""
+    """Return the gradients of Σ ⟨result, bar⟩ with respect to θ and three lists of tensors.
+
+    Args:
+        results: returns pairs (result, bar), and other results.
+        theta: its first argument.
+        groups: its other arguments, three lists of tensors.
+
+    Returns:
+        The gradients, and the other results of the function.
+    """
 
     def scalar(*given: Any) -> tuple[Tensor, Any]:
         found, rest = results(*given)
         return torch.stack([(value * bar).sum() for value, bar in found]).sum(), rest
 
     if torch.compiler.is_compiling():
-        # The compiler can trace torch.func; without the compiler, it would take twice the time.
+        # The compiler can trace torch.func. Without the compiler, torch.func takes twice the time.
         traced: tuple[Gradient, Any] = torch.func.grad(scalar, argnums=(0, 1, 2, 3), has_aux=True)(
             theta, *groups
         )

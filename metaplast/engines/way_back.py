@@ -1,8 +1,8 @@
-"""The backward sweep over the steps of a problem, which carries the adjoint from end to start.
+"""The backward sweep over the steps of a problem: it carries the adjoint from the end to the start.
 
-Steps are undone in place where that is exact; otherwise their states are kept; see
-`metaplast.engines.batched`. If weights have limits, the adjoint after a step is first set to 0
-wherever the projection changed a weight.
+Steps are undone in place where that is exact; otherwise the states before them are kept: see
+`metaplast.engines.batched`. If weights have limits, the adjoint after a step is set to 0 wherever
+the projection changed a weight, before it is carried back over the step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from metaplast.engines.stepper import Before, Start, Stepper, StepRecord
 # Largest error of undone steps, in units of the dtype's eps, relative to the norm of the weights.
 ROUNDINGS = 32
 
-# Masks of where a step's projection changed nothing, by moving matrix; None if it has no limits.
+# For each moving matrix, a mask of the weights that a step's projection left unchanged; None if the
+# matrix has no limits.
 Unchanged = list[Tensor | None]
 
 
@@ -76,7 +77,7 @@ class Steps:
     ) -> StepRecord:
         """Take step t from `before` to the matrices `after`; in place if `after` is not given.
 
-        `unchanged`, if given, receives masks of where the projection changed nothing.
+        `unchanged`, if given, receives masks of the weights that the projection left unchanged.
         """
         taken: StepRecord = self.stepper.take(self._start(t, before))
         targets = before.matrices if after is None else after
@@ -101,14 +102,15 @@ class WayBack:
     Args:
         steps: the problem's steps.
         adjoint: the adjoint of the moving state at the end; its matrices are changed in place.
-        undoes: whether steps may be undone in place, as long as that is exact.
+        undoes: whether to undo steps in place, as long as that is exact. After the first segment in
+            which it is not, the states of all earlier segments are kept, too.
     """
 
     def __init__(self, steps: Steps, adjoint: Before, *, undoes: bool) -> None:
         self._steps = steps
         self._adjoint, self._carry = list(adjoint.matrices), list(adjoint.carry)
         self._undoes = undoes
-        # One buffer for all segments: fresh pages would cost more than the arithmetic.
+        # All segments use the same buffer: new memory pages would cost more than the arithmetic.
         self._states = [[torch.empty_like(m) for m in self._adjoint]]
         self._saved = [torch.empty_like(m) for m in self._adjoint] if undoes else []
 
@@ -131,8 +133,8 @@ class WayBack:
             start: the moving state before the segment.
             end: the moving state after it.
             segment: the steps of the segment.
-            taken: the change of each step of the problem; empty if it must be computed again.
-            watch: called after each step.
+            taken: the record of each step of the problem; empty if the steps must be taken again.
+            watch: called after each backward step whose state was kept, not undone.
 
         Returns:
             The segment's part of ∂loss/∂θ, [episode, site, term].
@@ -176,7 +178,7 @@ class WayBack:
         return steps
 
     def _undone(self, start: Before, end: Before, steps: list[StepRecord]) -> Iterator[_Kept]:
-        """Yield the state before each step, last step first, each undone from the next."""
+        """Yield the state before each step, last step first; undo each step to get it."""
         matrices = self._states[0]
         _copy(end.matrices, matrices)
         carries = [list(start.carry), *(step.carry for step in steps)]
@@ -186,7 +188,7 @@ class WayBack:
             yield _Kept(matrices, carry, step.products)
 
     def _kept(self, start: Before, segment: range) -> list[_Kept]:
-        """Return the state before each step, last step first."""
+        """Take the steps again, and return the state before each step, last step first."""
         while len(self._states) <= len(segment):
             self._states.append([torch.empty_like(m) for m in start.matrices])
         states, carry = self._states[: len(segment) + 1], list(start.carry)
@@ -209,7 +211,7 @@ def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
 def _is_rebuilt(rebuilt: list[Tensor], start: Sequence[Tensor]) -> bool:
     """Return whether matrices agree up to a few roundings, relative to each episode's norm.
 
-    Overwrites `rebuilt`. NaN never counts as close.
+    Overwrites `rebuilt`. If a matrix contains NaN, the result is False.
     """
     for matrix, kept in zip(rebuilt, start, strict=True):
         size = torch.linalg.vector_norm(kept.flatten(1), dim=1)

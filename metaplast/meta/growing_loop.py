@@ -137,7 +137,7 @@ class GrowingLoop(OuterLoop):
         u = self._theta.u.detach()
         stays = growth.conclude(progress.step, u)
         if self.taus is not None:
-            self.taus.settle(entered=stays)
+            self.taus.end_trial(entered=stays)
         if growth.wants_values:
             growth.offer(self._values_that_help())
         u.copy_(growth.advance())
@@ -179,12 +179,12 @@ class GrowingLoop(OuterLoop):
         if not self.growth.is_fitted:
             super()._refuse_standstill()
 
-    def _moving(self) -> dict[str, Any]:
-        return super()._moving() | {"growth": self.growth.state()}
+    def _step_state(self) -> dict[str, Any]:
+        return super()._step_state() | {"growth": self.growth.state()}
 
-    def _put(self, moving: dict[str, Any]) -> None:
-        super()._put(moving)
-        self.growth.restore(moving["growth"])
+    def _put(self, state: dict[str, Any]) -> None:
+        super()._put(state)
+        self.growth.restore(state["growth"])
 
 
 def _joined(problems: Iterable[Problem]) -> Iterator[Problem]:

@@ -103,7 +103,7 @@ class LearnedTaus:
         if back is not None:
             self._put_values(back)
 
-    def settle(self, *, entered: bool) -> None:
+    def end_trial(self, *, entered: bool) -> None:
         """Keep the values if a candidate entered; otherwise restore those from before its trial."""
         if not entered:
             self._put_values(self._settled)

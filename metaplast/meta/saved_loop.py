@@ -90,7 +90,7 @@ class SavedLoop(ABC):
         self._complete()
         progress, latest = self.progress, self._theta.latest
         return {
-            **self._moving(),
+            **self._step_state(),
             "scale": self._theta.scale,
             "history": [vars(record) for record in progress.history],
             "divergences": progress.divergences,
@@ -103,7 +103,7 @@ class SavedLoop(ABC):
             history[-1] = with_angles(history[-1], *self._unfinished)
             self._unfinished = None
 
-    def _moving(self) -> dict[str, Any]:
+    def _step_state(self) -> dict[str, Any]:
         """Return what a step changes, except for the lists that it appends to."""
         progress = self.progress
         return {
@@ -113,14 +113,14 @@ class SavedLoop(ABC):
             "optimizer": self._optimizer.state_dict(),
         } | ({} if self.taus is None else {"taus": self.taus.state()})
 
-    def _put(self, moving: dict[str, Any]) -> None:
-        self.progress.step = moving["step"]
-        self.progress.trust = Backtracking(**moving["trust"])
+    def _put(self, state: dict[str, Any]) -> None:
+        self.progress.step = state["step"]
+        self.progress.trust = Backtracking(**state["trust"])
         with torch.no_grad():
-            self._theta.u.copy_(moving["u"])
-        self._optimizer.load_state_dict(moving["optimizer"])
+            self._theta.u.copy_(state["u"])
+        self._optimizer.load_state_dict(state["optimizer"])
         if self.taus is not None:
-            self.taus.restore(moving["taus"])
+            self.taus.restore(state["taus"])
 
     @own_settings(grad=True)
     def restore(self, state: dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ class SavedLoop(ABC):
     def _whole_or_not_at_all(self) -> Iterator[None]:
         """Undo a step that is interrupted halfway through its changes: a checkpoint may follow."""
         progress = self.progress
-        before, latest = copied(self._moving()), self._theta.latest
+        before, latest = copied(self._step_state()), self._theta.latest
         lengths = len(progress.history), len(progress.divergences)
         try:
             yield

@@ -1,4 +1,4 @@
-"""Compare rules that train networks online; all rules get the same networks, images and order."""
+"""Compare rules that train networks online, all on the same networks, images and order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metaplast.systems.fully_connected import MOST_LAYERS
 from metaplast.systems.system import System
 from metaplast.tasks.stream import StreamSplit
 
-# The names defined in `entrants` were once defined here and stay importable from here.
+# Names from `entrants` were once defined here and can still be imported from here.
 __all__ = [
     "Entrant",
     "EntrantResult",
@@ -41,8 +41,7 @@ __all__ = [
     "widths_for_depth",
 ]
 
-# A tuning trial uses fewer networks and held-out images than the comparison, because there are many
-# trials.
+# Tuning takes many trials, so each uses fewer networks and held-out images than the comparison.
 TUNING_SEEDS = 3
 TUNING_IMAGES = 500
 
@@ -56,7 +55,7 @@ class EntrantResult:
         run: scores, losses and measures of its networks.
         searched: names of the tuned coefficients; empty for a rule used unchanged.
         trials: all trials of the tuning.
-        at_edge: names of tuned coefficients whose best value lies at the end of the range tried.
+        at_edge: names of tuned coefficients whose best value lies at a limit of the search.
     """
 
     entrant: Entrant
@@ -69,11 +68,12 @@ class EntrantResult:
 def widths_for_depth(hidden: Sequence[int], depth: int | None) -> tuple[int, ...]:
     """Return hidden widths for a network of `depth` weight matrices, shaped like `hidden`.
 
-    The profile of `hidden` is stretched linearly to depth − 1 layers. This is our choice: the
-    papers do not give the widths of deeper networks.
+    The widths are interpolated linearly from those of `hidden` to depth − 1 layers. This is our
+    choice: the papers do not give the widths of deeper networks. If the depth is None, the result
+    is `hidden`.
 
     Raises:
-        UserError: if the depth is below 1, or there is no profile to stretch.
+        UserError: if the depth is out of range, or `hidden` is empty and the depth is above 1.
     """
     if depth is None:
         return tuple(hidden)
@@ -104,7 +104,7 @@ def tune(
         settings: settings of the comparison; tuning draws networks and images of its own.
         like: a tensor with the dtype and device to use.
         observe: called after each trial.
-        whole: whether every term must take part; see `Search`.
+        whole: whether every term must have a coefficient other than 0; see `Search`.
     """
     learner = entrant.rule.learner(network)
     separate = _tuning_settings(settings)
@@ -125,7 +125,7 @@ def tune(
 
     search = Search((Scale(),) if scaled else learner.terms, attempt, whole)
     best = search.run().theta
-    # In float64, so that files hold exactly the values that were tried.
+    # float64, so that files contain exactly the values that were tried.
     values = torch.tensor(best, dtype=torch.float64, device="cpu")
     theta = values[0] * entrant.rule.tensor(torch.float64) if scaled else values
     rule = Rule.of(learner.terms, theta, entrant.rule.feedback, entrant.rule.provenance)
@@ -153,6 +153,15 @@ def evaluate_entrant(
     observe: Callable[[int], None] | None = None,
 ) -> EntrantResult:
     """Return an entrant's results on the final half, after tuning it if necessary.
+
+    Args:
+        entrant: the rule, and what to tune.
+        network: the system that learns.
+        split: `split.tuning` is used to tune, `split.final` for the results.
+        settings: how networks are trained.
+        like: a tensor with the dtype and device to use.
+        observe_trial: called after each trial of the tuning.
+        observe: as for `train_online`.
 
     Raises:
         UserError: if the rule does not fit the network.

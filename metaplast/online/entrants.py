@@ -35,7 +35,7 @@ class Entrant:
 
     Attributes:
         name: label in tables and figures.
-        rule: the rule; if its coefficients are fitted, the initial ones are not used.
+        rule: the rule; if all coefficients are tuned, their initial values are not used.
         fit: what is tuned on separate data first: "nothing", all "coefficients", or one "scale"
             that multiplies them.
     """
@@ -54,7 +54,7 @@ def read_entrant(text: str, served: Collection[str] = ()) -> Entrant:
     """Return the rule in a file or run folder, or a known rule written NAME or NAME:FEEDBACK.
 
     Args:
-        text: as the user wrote it.
+        text: the path or name, as the user wrote it.
         served: feedbacks that the system supports; see `known_entrant`.
 
     Raises:
@@ -80,11 +80,11 @@ def known_entrant(text: str, served: Collection[str] = ()) -> Entrant:
 
     Args:
         text: as the user wrote it.
-        served: feedbacks that the system supports. A rule written without a feedback takes the
-            first of its own that is among these, or else its first.
+        served: feedbacks that the system supports. A rule written without a feedback gets the
+            first of its own feedbacks that is among these, otherwise the first of its own.
 
     Raises:
-        UserError: if the rule is unknown, or does not go with the feedback.
+        UserError: if the rule is unknown, or does not support the feedback.
     """
     name, _, feedback = text.partition(":")
     known = find_known_rule(name)
@@ -105,16 +105,16 @@ def known_entrant(text: str, served: Collection[str] = ()) -> Entrant:
 def collect_entrants(
     rules: Sequence[str], baselines: str, *, fit_scale: bool = False, system: str = STACK
 ) -> list[Entrant]:
-    """Return the rules and their baselines, without repetitions and with distinct names.
+    """Return the rules and their baselines, without duplicates and with distinct names.
 
     Args:
         rules: files, run folders or names of known rules.
         baselines: "usual", "none", or names of known rules separated by commas.
-        fit_scale: whether rules with coefficients are also compared in a rescaled version.
+        fit_scale: whether to add a rescaled version of each rule that comes with coefficients.
         system: name of the system that learns.
 
     Raises:
-        UserError: if a name is unknown, or there is no rule to train.
+        UserError: if a name is unknown, or there is no rule at all.
     """
     served = serving(system)
     given = [read_entrant(text, served) for text in rules]
@@ -165,10 +165,12 @@ def weights_warnings(entrants: Sequence[Entrant], network: System) -> list[str]:
 
 
 def check_system(entrants: Sequence[Entrant]) -> None:
-    """Refuse rules of other systems. Call it only if the user has not asked for stacks explicitly.
+    """Refuse rules that were found with another system than the default one.
+
+    Call this only if the user has not explicitly asked for stacks.
 
     Raises:
-        UserError: if a rule was found with a system other than the default one.
+        UserError: if there is such a rule.
     """
     for entrant in entrants:
         found = entrant.rule.system_name
@@ -182,7 +184,7 @@ def check_system(entrants: Sequence[Entrant]) -> None:
 
 
 def check_depth(entrant: Entrant, network: System) -> None:
-    """Refuse a rule with its own coefficients per layer for a network of another kind or depth.
+    """Refuse a rule with coefficients per layer for a network of another kind or depth.
 
     Raises:
         UserError: if the rule was found with another system, or the number of layers differs.
@@ -192,9 +194,9 @@ def check_depth(entrant: Entrant, network: System) -> None:
     rows = theta.sites
     require(
         theta.fits(sites),
-        f"the rule {entrant.name} has coefficients for each of {rows} layers, the network has "
+        f"the rule {entrant.name} has coefficients for each of {rows} layers, but the network has "
         f"{sites} layers; give --depth {rows}, or discover a rule with --theta shared."
         if network.name == STACK
-        else f"the rule {entrant.name} has coefficients for each of {rows} matrices, the system "
-        f"{network.name} has {sites}; discover a rule with --theta shared.",
+        else f"the rule {entrant.name} has coefficients for each of {rows} matrices, but the "
+        f"system {network.name} has {sites}; discover a rule with --theta shared.",
     )

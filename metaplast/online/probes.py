@@ -1,6 +1,6 @@
 """Measurements of networks while they learn, one small function for each quantity.
 
-A probe takes a `Snapshot` and returns one number or one row of numbers for each network.
+A probe takes a `Snapshot` and returns a tensor whose first axis is the network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metaplast.systems.system import Examples
 from metaplast.terms.algebra import W
 from metaplast.terms.operator import Operator
 
-# Norms of updates are means over this many images; each image needs full matrices.
+# Norms of updates are means over only this many images, because each needs full matrices.
 EXAMPLES = 8
 
 
@@ -29,9 +29,9 @@ class Snapshot:
     """Networks at one point in their training.
 
     Attributes:
-        learner: network, feedback and terms.
-        theta: coefficients, [term] or [layer, term].
-        state: the weights.
+        learner: the system and the rule's terms.
+        theta: coefficients, [term] or [site, term].
+        state: the matrices and carried vectors.
         x: held-out images, [network, image, input], or sequences.
         labels: [network, image].
     """
@@ -62,15 +62,17 @@ Probe = Callable[[Snapshot], Tensor]
 
 
 def angles(snapshot: Snapshot) -> Tensor:
-    """Return the angles between the errors and the true gradient's, deg, [network, layer 1 … L-1].
+    """Return the angles between the errors and those of backprop, in degrees.
 
-    For other systems than stacks, the last axis is that of `System.error_angles`.
+    Returns:
+        [network, layer 1 … L-1]; for other systems than stacks, the last axis is that of
+        `System.error_angles`.
     """
     return snapshot.learner.error_angles(snapshot.state, snapshot.query)
 
 
 def activity_norms(snapshot: Snapshot) -> Tensor:
-    """Return ‖y_ℓ‖₂, a mean over images, [network, layer 1 … L]; [network, 0] if not a stack."""
+    """Return the mean ‖y_ℓ‖₂ over images, [network, layer 1 … L]; [network, 0] if not a stack."""
     if not isinstance(unconstrained(snapshot.learner.system), FullyConnected):
         return snapshot.x.new_zeros(len(snapshot.x), 0)
     return torch.stack([y.norm(dim=-1).mean(-1) for y in snapshot.activities[1:]], -1)
@@ -84,24 +86,28 @@ def weight_norms(snapshot: Snapshot) -> Tensor:
 
 
 def term_norms(snapshot: Snapshot) -> Tensor:
-    """Return ‖θ_k F^k‖ of each term, a mean over a few images, [network, layer 1 … L, term]."""
+    """Return ‖θ_k F^k‖ of each term, the mean over `EXAMPLES` images, [network, site, term]."""
     return _update_norms(snapshot)[..., :-1]
 
 
 def update_norms(snapshot: Snapshot) -> Tensor:
-    """Return ‖ΔW_ℓ‖ of one step, a mean over a few images, [network, layer 1 … L]."""
+    """Return ‖ΔW_ℓ‖ of one step, the mean over `EXAMPLES` images, [network, site]."""
     return _update_norms(snapshot)[..., -1]
 
 
 def _update_norms(snapshot: Snapshot) -> Tensor:
-    """Return the norms of each term's update and, last, of all updates of W together."""
+    """Return the norm of each term's update and, last, of all updates of W together.
+
+    Returns:
+        The mean over images, [network, site, term + 1].
+    """
     images = min(EXAMPLES, snapshot.x.shape[1])
     examples = (Examples(snapshot.x[:, i], snapshot.labels[:, i]) for i in range(images))
     return torch.stack([_norms_of(snapshot, example) for example in examples]).mean(0)
 
 
 def _norms_of(snapshot: Snapshot, example: Examples) -> Tensor:
-    """Return the norms after one image, [network, layer, term]; last, of all W updates together."""
+    """Return the same for one image, see `_update_norms`."""
     learner, theta = snapshot.learner, snapshot.site_theta
     norms = snapshot.x.new_zeros(len(snapshot.x), learner.sites, len(learner.terms) + 1)
     updates = learner.updates(snapshot.state, example)
@@ -117,7 +123,7 @@ def _norms_of(snapshot: Snapshot, example: Examples) -> Tensor:
 
 
 def reconstruction_errors(snapshot: Snapshot) -> Tensor:
-    """Return J_ℓ = ‖y_{ℓ-1} − W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+    """Return J_ℓ = ‖y_{ℓ-1} − W_ℓᵀ y_ℓ‖², the mean over the images, [network, layer 1 … L].
 
     It measures how well a layer's activities reconstruct its input (Shervani-Tabar et al. 2024,
     arXiv:2408.08408, fig. 2).
@@ -127,7 +133,7 @@ def reconstruction_errors(snapshot: Snapshot) -> Tensor:
 
 
 def orthonormality_errors(snapshot: Snapshot) -> Tensor:
-    """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², a mean over the images, [network, layer 1 … L].
+    """Return ‖z_ℓ − W_ℓ W_ℓᵀ y_ℓ‖², the mean over the images, [network, layer 1 … L].
 
     It is 0 if z_ℓ = y_ℓ and the rows of W_ℓ are orthonormal (Shervani-Tabar & Rosenbaum 2023).
     """
@@ -139,12 +145,12 @@ def orthonormality_errors(snapshot: Snapshot) -> Tensor:
 
 
 def explained_variance(snapshot: Snapshot, layers: Sequence[int], components: int) -> Tensor:
-    """Return the share of variance in the first principal components of y_ℓ over the images.
+    """Return the share of variance that the first principal components of y_ℓ explain.
 
     Args:
         snapshot: must have more images than `components`.
         layers: the layers' numbers ℓ.
-        components: how many components to report.
+        components: number of components.
 
     Returns:
         The cumulative share, [network, component, layer]; 1 beyond a layer's number of neurons.
@@ -161,7 +167,7 @@ def explained_variance(snapshot: Snapshot, layers: Sequence[int], components: in
 
 
 def reconstructed_images(snapshot: Snapshot, layers: Sequence[int], images: int) -> Tensor:
-    """Return the first images, then W_1ᵀ … W_ℓᵀ y_ℓ for each of some layers.
+    """Return the first images, and their reconstructions W_1ᵀ … W_ℓᵀ y_ℓ from some layers.
 
     Returns:
         [network, pixel, picture]: the images, then their reconstructions from each layer in turn.

@@ -1,7 +1,8 @@
 """Train fresh networks online with a given rule, image by image, and record the results.
 
-No gradient is taken. Each stretch between two records is one unroll, whose learned weights are the
-initial weights of the next; so the fast engines can be used, and networks learn side by side.
+No gradient is computed. The steps between two records are one unroll, and its learned weights are
+the initial weights of the next one. So the fast engines can be used, and networks learn side by
+side.
 """
 
 from __future__ import annotations
@@ -39,14 +40,15 @@ class OnlineSettings:
     """How networks are trained; the same for every rule of a comparison.
 
     Attributes:
-        records: rising numbers of images after which everything is measured; the last is the length
-            of the training, and 0 measures the untrained network.
+        records: increasing numbers of images after which everything is measured; the last is the
+            length of the training, and 0 measures the untrained network.
         seeds: how many networks to train, each with its own weights, images and order.
-        queries: how many held-out images score and loss are measured on.
+        queries: number of held-out images on which score and loss are measured.
         seed: the seed of all random numbers.
-        purpose: a name that enters the seeds; another purpose gives other networks and orders.
-        engine: the engine that unrolls; "auto" takes the fastest.
-        together: how many networks to train at once; affects only the memory, not the results.
+        purpose: a name that goes into the seeds; another purpose gives other networks and images.
+        engine: the engine that unrolls; "auto" chooses the fastest.
+        together: how many networks to train at once; this affects the memory, but not the results
+            beyond rounding.
     """
 
     records: tuple[int, ...]
@@ -62,7 +64,7 @@ class OnlineSettings:
 
         Raises:
             UserError: if a number has the wrong type or is out of range, or the records do not
-                rise.
+                increase.
         """
         coerce(self)
         rising = all(a < b for a, b in itertools.pairwise(self.records))
@@ -105,7 +107,7 @@ class OnlineRun:
 
     @property
     def diverged(self) -> Tensor:
-        """Which networks had a loss that is not finite at any record, [network]."""
+        """Which networks had a loss that was not finite at some record, [network]."""
         return ~torch.isfinite(self.loss).all(1)
 
     def band(self, record: int = -1) -> Band:
@@ -123,7 +125,7 @@ class OnlineRun:
 
 
 def spaced_records(samples: int, number: int = 20) -> tuple[int, ...]:
-    """Return 0 and up to `number` rising counts up to `samples`, denser where learning is fast."""
+    """Return 0 and up to `number` increasing counts up to `samples`, denser at the start."""
     counts = {round(samples * (i / number) ** 2) for i in range(number + 1)}
     return tuple(sorted(counts))
 
@@ -145,15 +147,17 @@ def train_online(
     the same ones, and more seeds add networks without changing the others.
 
     Args:
-        learner: network, feedback and terms.
-        theta: [term] or [layer, term]; training uses its dtype and device.
+        learner: the system and the rule's terms.
+        theta: [term] or [site, term]; training uses its dtype and device.
         stream: source of the images.
         settings: how many networks, images and records.
         probes: the measurements at each record, besides score and loss.
-        observe: called with the number of images learned after each stretch.
+        observe: called after each record, with the number of images learned since the last one,
+            summed over networks.
 
     Raises:
-        UserError: if shapes do not fit, or the engine refuses the learner.
+        UserError: if shapes do not fit, the engine does not support the learner, or the stream
+            does not return the requested number of images.
     """
     parts = []
     for first in range(0, settings.seeds, settings.together):
@@ -181,7 +185,7 @@ def _train(
     """Train some of the networks side by side."""
     engine = choose_engine(settings.engine, learner, theta.device)
     batch, state = _training_data(learner, theta, stream, settings, runs)
-    # Making the problem checks that everything fits, before the untrained network is measured.
+    # `Problem` checks that everything fits; do so before the untrained network is measured.
     Problem(learner, theta, state, batch)
     scores, losses, found = [], [], {name: list[Tensor]() for name in probes}
     done = 0
@@ -210,7 +214,7 @@ def _train(
 
 
 def _stretch(batch: EpisodeBatch, start: int, end: int) -> EpisodeBatch:
-    """Return a batch with only some steps of its support sets."""
+    """Return a batch with only the steps from `start` to `end` of its support sets."""
     return replace(
         batch, support_x=batch.support_x[:, start:end], support_y=batch.support_y[:, start:end]
     )

@@ -1,9 +1,10 @@
 """Find a rule's coefficients by search on logarithmic grids: first coarse pairs, then one by one.
 
-This is for rules whose coefficients have not been learned, such as backprop's rate. Each other term
-is first tried together with the rate, at one point per decade, because a rate may work only with
-that term. Then the search tunes one coefficient at a time: its grid has two points per decade,
-grows if the best value lies at its edge, and is refined to four points per decade around the best.
+This is for rules whose coefficients have not been learned, such as backprop with its learning rate.
+Each other term is first tried together with the rate, at one point per decade, because a rate may
+work only with that term. Then the search tunes one coefficient at a time. Its grid has two points
+per decade, is extended if the best value lies at its edge, and is refined to four points per decade
+around the best value.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-# In quarters of a decade: the grid 1e-4 … 1, and the limits of its extension, 1e-7 … 1e3.
+# In quarters of a decade: the grid 1e-4 … 1, and the limits up to which it is extended, 1e-7 … 1e3.
 GRID = range(-16, 1, 2)
 COARSE = GRID[::2]
 LIMITS = (-28, 12)
@@ -47,7 +48,7 @@ class Scale:
 
 @dataclass(frozen=True, order=True)
 class Quality:
-    """The quality of coefficients; larger is better.
+    """How good coefficients are; larger is better.
 
     Attributes:
         score: mean over networks.
@@ -63,8 +64,8 @@ class Trial:
     """Coefficients that were tried.
 
     Attributes:
-        theta: one for each term.
-        quality: their result.
+        theta: one value for each term.
+        quality: how good they are.
         diverged: number of networks that diverged.
     """
 
@@ -81,9 +82,9 @@ class Search:
         terms: the rule's terms, or other coefficients.
         attempt: trains networks with given coefficients.
         whole: whether every term must have a coefficient other than 0. A rule without one of its
-            terms, or with one too small to matter, would be another rule. So the grids of all terms
-            except the rate do not extend downwards.
-        trials: all trials by their coefficients, in order.
+            terms, or with one too small to matter, would be another rule. So only the grid of the
+            rate is extended downwards.
+        trials: all trials, by their coefficients, in order.
     """
 
     terms: Sequence[Coefficient]
@@ -106,12 +107,15 @@ class Search:
         return [k for k, term in enumerate(self.terms) if term.initial > 0] or [0]
 
     def _lowest(self, k: int) -> int:
-        """Return the lower end of a term's grid, below which the term hardly acts."""
+        """Return the lower limit of a term's grid; below it, the term has hardly any effect."""
         return GRID[0] if self.whole and k not in self._lead else LIMITS[0]
 
     @property
     def best(self) -> Trial:
-        """The trial with the highest quality; the first in case of a tie."""
+        """The trial with the highest quality; the first of equal ones.
+
+        With `whole`, trials with all terms take precedence.
+        """
         whole = [trial for trial in self.trials.values() if self.whole and all(trial.theta)]
         return max(whole or self.trials.values(), key=lambda trial: trial.quality)
 
@@ -119,9 +123,9 @@ class Search:
         """Search all coefficients and return the best trial.
 
         First try all coefficients at zero, as the no-learning baseline. Then search the rate (the
-        terms that meta-learning starts above zero) with all others at zero; then each other term,
-        together with the rate and by itself, with either sign. Then repeat the search, because the
-        best value of each coefficient depends on the others, and refine.
+        terms whose initial coefficient is above zero) with all others at zero. Then search each
+        other term, together with the rate and by itself, with either sign. Then repeat the search,
+        because the best value of each coefficient depends on the others. Finally refine.
         """
         lead = self._lead
         others = [k for k in range(len(self.terms)) if k not in lead]
@@ -151,14 +155,14 @@ class Search:
                     self._score(placed, [k], sign, quarter)
 
     def _search(self, group: Sequence[int], signs: Iterable[int]) -> None:
-        """Try a grid of values common to `group`, and extend it while the best is at its edge."""
+        """Try a grid of values for all of `group`; extend it while the best is at its edge."""
         centre, lowest = self.best.theta, self._lowest(group[0])
         for sign in signs:
             low, high = GRID[0], GRID[-1]
             scores = {q: self._score(centre, group, sign, q) for q in GRID}
             while (best := max(scores, key=lambda q: scores[q])) in (low, high):
                 grown = best - 2 if best == low else best + 2
-                # If the best is no better than zero, it is too small to change anything.
+                # If the best value is no better than zero, the coefficient has no effect.
                 if not lowest <= grown <= LIMITS[1] or scores[best] <= self._without(centre, group):
                     break
                 low, high = min(low, grown), max(high, grown)
@@ -197,6 +201,6 @@ def _quarter(value: float) -> int:
 def _placed(
     centre: tuple[float, ...], group: Sequence[int], sign: int, quarter: int
 ) -> tuple[float, ...]:
-    """Return the coefficients with all of `group` moved to a grid point."""
+    """Return the coefficients with all of `group` set to a grid point."""
     value = sign * float(f"{10 ** (quarter / 4):.3g}")
     return tuple(value if k in group else old for k, old in enumerate(centre))

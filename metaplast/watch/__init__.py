@@ -1,1 +1,1 @@
-"""Observers that show a run while it works: terminal, progress bar and TensorBoard."""
+"""Observers that show the progress of a run: in the terminal and in TensorBoard."""

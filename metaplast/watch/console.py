@@ -38,12 +38,13 @@ _WIDE = 110
 
 
 def make_console(*, errors: bool = False) -> Console:
-    """Return the console to print on; in a file or pipe, COLUMNS or 140 columns wide.
+    """Return the console to print on.
 
-    If its encoding lacks the characters of formulas, they are written in ASCII.
+    In a file or a pipe, lines have the width of the variable COLUMNS, or 140 columns. If the
+    encoding lacks the characters of formulas, they are written in ASCII.
 
     Args:
-        errors: whether to print on standard error, because a program reads standard output.
+        errors: whether to print on standard error, for when a program reads standard output.
     """
     make_streams_safe()
     encoding = getattr(sys.stderr if errors else sys.stdout, "encoding", None)
@@ -72,11 +73,11 @@ class ProgressBar(Observer):
         self._plain = not quiet and not console.is_terminal
         self._task: TaskID | None = None
         self._left = TimeLeft()
-        # What was measured last, if no outer step has been taken since.
+        # The name of the last evaluation; "" if an outer step has been taken since.
         self._testing = ""
 
     def begin(self, discovery: Discovery) -> None:
-        """Start the bar at the progress of earlier parts of the run."""
+        """Start the bar at the progress that earlier parts of the run have made."""
         self._left.begin(discovery)
         self._task = self._bar.add_task(
             "starting", total=self._left.total, completed=self._left.done, status="", seconds=None
@@ -92,7 +93,7 @@ class ProgressBar(Observer):
         score = f"{scale.name} {scale.text(record.score)}"
         status = f"loss {record.loss:.3f}  {score}  terms {record.active}"
         self._move(name, status)
-        # A bar can be redrawn only in a terminal; elsewhere, print a line now and then.
+        # A bar can be redrawn only in a terminal. Elsewhere, print a line now and then.
         growth = loop.growth
         every = max(1, loop.steps // 5) if growth is None else growth.settings.cycle
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
@@ -101,7 +102,7 @@ class ProgressBar(Observer):
             self._console.out(f"{name}: {place}, {status}, {in_words(self._left.seconds)}")
 
     def tested(self, name: str, episodes: int) -> None:
-        """Advance the bar by some held-out tasks."""
+        """Advance the bar by some evaluated tasks."""
         self._left.tested(name, episodes)
         self._move(testing(name), "")
         if self._plain and name == PROBE != self._testing:

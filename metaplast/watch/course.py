@@ -1,4 +1,4 @@
-"""The course of selection: how much of it is left, estimated from its stages so far."""
+"""An estimate of how much of selection is left, from its stages so far."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from metaplast.discovery.refits import AGAIN, EARLIEST, EVERY, INSTEAD, WITHOUT
 from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 
-# Terms that a growing rule usually has in the end.
+# Number of terms that a growing rule usually has in the end.
 GROWN = 5
 # The share of terms that selection usually leaves out together; a grown rule has no such terms.
 SPARE = 0.75
@@ -15,8 +15,8 @@ SPARE = 0.75
 def selection_left(discovery: Discovery) -> tuple[int, int]:
     """Return how many refits selection will still begin, and how many of its fits will be tested.
 
-    Until selection has ended, both are estimates that assume one round without swaps, unless
-    another round or a swap has begun.
+    Until selection has ended, both are estimates. They assume one round without swaps, unless
+    another round or a swap has already begun.
     """
     loops, chosen = discovery.stages.loops, discovery.selection
     if chosen is not None:
@@ -27,7 +27,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
     grown = search is not None and search.growth is not None
     spare = 0.0 if grown else SPARE
     course, first = Course(min(pool, GROWN) if grown else pool, pool, spare), 1
-    # Terms still to put back; None until the remaining rule has been refitted.
+    # Number of terms still to put back; None until the remaining rule has been refitted.
     back: int | None = None
     for name, loop in loops.items():
         if not is_refit(name):
@@ -62,45 +62,51 @@ def selects(discovery: Discovery) -> bool:
 
 
 def look_left(discovery: Discovery) -> int:
-    """Return the expected number of tasks of the first look of selection; 0 after it."""
+    """Return the expected number of tasks evaluated for the plan of selection's first round.
+
+    It is 0 once selection has begun to refit.
+    """
     loops = discovery.stages.loops
     if not selects(discovery) or any(tried_in(name) for name in loops):
         return 0
     pool = len(discovery.choice.terms)
     terms = len(loops[REFIT].learner.terms) if REFIT in loops else pool
-    # Each term alone, and half of them together with others.
+    # The rule is evaluated without each term, and without half of them together with others.
     return round(1.5 * terms) * min(EARLIEST, discovery.config.validation)
 
 
 class Course:
-    """The course of one round of selection, inferred from its refits.
+    """The progress of one round of selection, inferred from its refits.
 
     Selection first leaves out several terms together, and fewer if those were too many. Then it
-    leaves out each remaining term once. Whenever it drops a term, it tries again to leave out those
-    that it kept before. Finally it refits the remaining rule, and puts back at most three terms
-    that the gradient supports.
+    leaves out each remaining term once. Whenever it drops a term, it tries again to leave out the
+    terms that it kept before. Finally it refits the remaining rule, and puts back at most three
+    terms that the gradient supports.
 
     Args:
         size: number of terms at the start of the round.
         pool: number of terms of the pool.
-        spare: share of the terms that are left out together, until this is known.
+        spare: assumed share of the terms that are left out together; used until it is known.
     """
 
     def __init__(self, size: int, pool: int, spare: float = 0.0) -> None:
         self._pool, self._spare = pool, spare
-        # Terms of the rule, and those that it had before any was left out alone.
+        # Number of terms of the rule, now and before the first single term was left out.
         self._rule = self._size = size
-        # Terms to leave out, those left out so far, and those missed since the last one dropped.
+        # Number of terms still to leave out, of those left out so far, and of those that the rule
+        # turned out to need since a term was last dropped.
         self._queue, self._tried, self._missed = size, 0, 0
-        # Terms that the last refit leaves out together; None before the first refit.
+        # Number of terms that the last refit leaves out together; None before the first refit.
         self._together: int | None = None
 
     def leave_out(self, rule: int, terms: int = 1) -> None:
-        """Record a refit without terms; if the rule is smaller, the last refit dropped its term.
+        """Record a refit without some terms.
+
+        If the rule is smaller than before, the last refit has dropped its terms.
 
         Args:
             rule: number of terms of the rule, with those that the refit leaves out.
-            terms: how many the refit leaves out.
+            terms: how many terms the refit leaves out.
         """
         gone = self._rule - rule
         if gone and self._together:
@@ -116,17 +122,17 @@ class Course:
 
     @property
     def _leaving(self) -> float:
-        """Number of terms left out together now, or soon; they are expected to be dropped."""
+        """Number of terms left out together, now or soon; they will probably be dropped."""
         usual = self._spare * self._size
         if self._together is None:
             return usual if usual > 1 else 0
         return self._together
 
     def _others(self) -> tuple[float, float]:
-        """Return how many terms have not been left out yet, and which share of them may stay."""
-        # How the last refit ends is not known yet, so its term counts as not tried.
+        """Return how many terms have not been left out yet, and which share of them will stay."""
+        # The result of the last refit is not known yet, so its term counts as not tried.
         tried = max(0, self._tried - 1)
-        # Usually three of four of the other terms stay; the terms tried so far correct this share.
+        # Usually three of four such terms stay. The terms tried so far correct this share.
         stays = (1.5 + tried - (self._size - self._rule)) / (2 + tried)
         return max(0.0, self._size - self._leaving - tried), min(1.0, max(0.0, stays))
 
@@ -147,7 +153,7 @@ class Course:
 
     @property
     def tests(self) -> int:
-        """Expected number of fits that are tested: each term left out, and those put back."""
+        """Expected number of fits to test: one without each kept term, one with each put back."""
         return round(self._kept + self.put_back(self._kept))
 
     def put_back(self, kept: float) -> int:

@@ -1,8 +1,8 @@
 """Estimate how much of a discovery is left to do, and how long that will take.
 
-Three things are unknown before the end: how many refits selection will need, how many terms will be
-tested, and how long a task of each kind of work takes on this machine. The first two are estimated
-from the stages so far: see `metaplast.watch.course`. The third is measured: see
+Three things are not known in advance: how many refits selection will need, how many of its fits
+will be tested, and how long a task of each kind of work takes on this machine. The first two are
+estimated from the stages so far, see `metaplast.watch.course`. The third is measured, see
 `metaplast.watch.prices`.
 """
 
@@ -22,7 +22,7 @@ from metaplast.meta.record import Record
 from metaplast.watch.course import is_refit, look_left, selection_left, selects
 from metaplast.watch.prices import Kind, Prices
 
-# Candidates that a growing rule usually tries.
+# Number of candidates that a growing rule usually tries.
 TRIALS = 7
 
 
@@ -34,20 +34,20 @@ def kind_of(stage: str) -> Kind:
 
 
 def steps_left(loop: OuterLoop) -> int:
-    """Return the number of outer steps that a loop still takes; a guess while a rule grows."""
+    """Return the number of outer steps that a loop still takes; an estimate while a rule grows."""
     growth, step = loop.growth, loop.progress.step
     if loop.is_done:
         return 0
     if growth is None:
         return loop.steps - step
     usual = min(TRIALS, len(loop.learner.terms))
-    # At least the candidate that is tried now, and perhaps another.
+    # At least the candidate that is tried now, and one more.
     tried = max(usual, len(growth.trials) + 2)
     return (1 + tried) * growth.settings.cycle - step
 
 
 class TimeLeft(Observer):
-    """Observes a discovery, and estimates what is left of it.
+    """Observes a discovery, and estimates how much of it is left.
 
     Args:
         clock: returns the time in seconds.
@@ -66,9 +66,9 @@ class TimeLeft(Observer):
     def begin(self, discovery: Discovery) -> None:
         """Count the tasks that earlier parts of the run have done."""
         self._discovery = discovery
-        # Stored, because deriving them from the configuration takes longer than a small step.
+        # Stored, because computing them from the configuration takes longer than a small step.
         self._search, self._refit = discovery.config.outer, discovery.config.refit_outer
-        # Selection asks the gradient once a round, and for swaps too: one round is expected.
+        # Selection computes gradients once per round, and for swaps. One round is expected.
         self._evidence = EVIDENCE * discovery.config.bars.look * self._search.meta_batch
         growth = discovery.config.growth
         pool = len(discovery.choice.terms)
@@ -86,7 +86,7 @@ class TimeLeft(Observer):
     def tested(self, name: str, episodes: int) -> None:
         """Measure the cost of some tasks without gradient."""
         if is_refit(name):
-            self._validated += episodes  # Of the last refit.
+            self._validated += episodes  # The tasks of the last refit only; see `record`.
         elif name == LOOK:
             self._looked += episodes
         elif name == ASKED:
@@ -107,12 +107,12 @@ class TimeLeft(Observer):
 
     @property
     def refits(self) -> int:
-        """How many refits selection is expected to begin from now on; 0 before the run begins."""
+        """Number of refits that selection is expected to begin; 0 before the run begins."""
         return 0 if self._discovery is None else selection_left(self._discovery)[0]
 
     @property
     def seconds(self) -> float | None:
-        """Time left; None until two pieces of work of a kind have been measured."""
+        """Time left in seconds; None until some kind of work has been measured twice."""
         return self._prices.of(self.left)
 
     @property

@@ -47,7 +47,7 @@ def library_tables(terms: Iterable[Term], rules: Iterable[KnownRule]) -> list[Ta
 def _term_table(matrix: str, terms: Iterable[Term]) -> Table:
     table = new_table(f"Terms that change {matrix}")
     for column in ("name", "alias", f"Δ{matrix}ₗ", "locality"):
-        # A name or a formula in two lines is hard to read.
+        # A name or a formula that is split over two lines is hard to read.
         table.add_column(column, overflow="fold", no_wrap=column != "alias")
     for term in terms:
         # Long aliases belong to generated terms and repeat the formula.
@@ -61,7 +61,7 @@ def _is_usual(term: Term) -> bool:
 
 
 def _special_table(terms: Iterable[Term]) -> Table:
-    """Return the terms that read more than y and e, and the systems that offer what they read."""
+    """Return a table of the terms that read more than y and e, with the systems that offer it."""
     table = new_table("Terms that read traces, scalars, or signals of particular systems")
     table.add_column("name", no_wrap=True)
     for column in ("change", "locality", "systems"):

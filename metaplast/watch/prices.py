@@ -1,7 +1,8 @@
 """How long a task of each kind of work takes on this machine, measured during a run.
 
 Tasks of the search, of the baselines and of refits differ in batch size and in the number of terms,
-and a task without gradient takes about a third of the time. So each kind of work has its own price.
+and a task without gradient takes about a third of the time. So each kind of work has its own price,
+in seconds per task.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Prices:
     def observe(self, kind: Kind, tasks: int, seconds: float) -> None:
         """Add a measurement. Later ones count more, and the second replaces the first.
 
-        The first of a kind is often slow: kernels are compiled and scales are measured.
+        The first of a kind is often slow, because it compiles kernels and measures scales.
         """
         kept = _MEMORY if self._seen[kind] > 1 else 0.0
         self._seen[kind] += 1
@@ -37,13 +38,13 @@ class Prices:
         self._seconds[kind] = kept * self._seconds.get(kind, 0.0) + seconds
 
     def of(self, work: Mapping[Kind, int]) -> float | None:
-        """Return the seconds that tasks will take; None until a kind has been measured twice."""
+        """Return the seconds that some tasks will take; None until a kind was measured twice."""
         known = {kind: self._seconds[kind] / tasks for kind, tasks in self._tasks.items()}
-        # The very first task may have waited for a kernel to be compiled.
+        # A single measurement may include the time to compile a kernel.
         if not any(count > 1 for count in self._seen.values()):
             return None
-        # Guess the price of the other kinds from those that were measured. Baselines are learned
-        # with the settings of the search.
+        # Estimate the price of the other kinds from those that were measured. Baselines are learned
+        # with the settings of the search, so their price is that of the search.
         unit = sum(price / USUAL[kind] for kind, price in known.items()) / len(known)
         guessed = {kind: unit * usual for kind, usual in USUAL.items()}
         if "search" in known:

@@ -1,4 +1,4 @@
-"""A progress bar for work of a known amount, or of an estimated one that is corrected later."""
+"""A progress bar for an amount of work that is known, or estimated and corrected later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from rich.text import Text
 
 from metaplast.watch.estimate import in_words
 
-# Parts of the work differ in length, so the time left follows from the mean speed since the start.
+# In seconds. Parts of the work differ in length, so the time left is computed from the mean speed
+# since the start.
 _PERIOD = 1e9
 
 
@@ -44,7 +45,7 @@ def make_bar(
         quiet: whether to print nothing.
         bar: whether there is room for the bar and the time elapsed.
     """
-    # Text is never cut; if it does not fit, it continues on a second line.
+    # Text is never cut off; if it does not fit, it continues on a second line.
     words = TextColumn(
         f"{{task.description:<{width}}}", table_column=Column(no_wrap=False, overflow="fold")
     )
@@ -99,12 +100,12 @@ class Work:
         """Add finished work."""
         self._bar.update(self._task, advance=amount)
 
-    def settle(self, done: float) -> None:
-        """Set the amount of finished work, which corrects earlier estimates."""
+    def set_done(self, done: float) -> None:
+        """Set the amount of finished work; this corrects earlier estimates."""
         self._bar.update(self._task, completed=done)
 
     def line(self, text: str) -> None:
-        """Print a line, with the time left if no bar can show it."""
+        """Print a line; if no bar is shown, with the time left."""
         if self._quiet:
             return
         remaining = self._bar.tasks[self._task].time_remaining

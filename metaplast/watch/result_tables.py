@@ -14,11 +14,11 @@ from metaplast.meta.signs import sign_of
 from metaplast.rules.recovery import Recovery
 from metaplast.terms.term import Term
 
-# The narrowest terminal in which a table of terms has every column, if they fit.
+# In narrower terminals, the table of terms has only the most important columns.
 WIDE = 130
 _FEW = ("term", "θ", "change of {score}")
 _ALL = ("term", "formula", "θ searched", "θ", "", "change of {score}", "locality")
-# The columns of a table of terms, from all of them to the fewest.
+# The choices of columns for the table of terms, from all columns to the fewest.
 _CHOICES = (
     _ALL,
     tuple(name for name in _ALL if name != "θ searched"),
@@ -51,8 +51,8 @@ def terms_table(result: Result, width: int = WIDE) -> Table:
 
     Args:
         result: the result of a discovery.
-        width: the width of the terminal. A narrow one shows only names, θ and effects, and so does
-            any in which the other columns do not fit; dropped terms have no θ there.
+        width: the width of the terminal. If it is below `WIDE`, or the other columns do not fit,
+            the table shows only names, θ and effects.
     """
     rows = [_term_row(result, term) for term in result.searched.terms]
     choices = _CHOICES if width >= WIDE else (_FEW,)
@@ -77,7 +77,7 @@ def _table_of(rows: Sequence[Mapping[str, str]], columns: Sequence[str], score: 
 def _term_row(result: Result, term: Term) -> dict[str, str]:
     """Return the cells of a term by column."""
     kept = term.name in result.kept
-    # With the time constants that the refits learned.
+    # The term with the time constants that the refits learned, if the rule has it.
     final = next((each for each in result.rule.terms if each.name == term.name), term)
     return {
         "term": term.name,
@@ -91,7 +91,7 @@ def _term_row(result: Result, term: Term) -> dict[str, str]:
 
 
 def _ablation(result: Result, term: Term) -> str:
-    """Return the change of the held-out score without a kept or with a dropped term."""
+    """Return the change of the held-out score without a kept term or with a dropped one."""
     name = term.name
     if name in result.without:
         return f"without it {result.score.change(result.loss_without(name))}"

@@ -18,9 +18,9 @@ from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, trial_number, 
 _PLAIN = {
     SEARCH: "searching",
     REFIT: "refitting",
-    LOOK: "looking at what each term does",
+    LOOK: "measuring the effect of each term",
     CONFIRMATION: "checking the rule on fresh tasks",
-    ASKED: "asking which terms the gradient supports",
+    ASKED: "checking which terms the gradient supports",
     PROBE: "trying values of candidates",
     DISCOVERED: "the rule",
 }
@@ -45,7 +45,7 @@ def training(stage: str, left: int) -> str:
 
 
 def _asked(what: str) -> str:
-    """Return the question that a trial of the selection answers."""
+    """Return what a trial of the selection tests."""
     kind, _, names = what.partition(" ")
     if kind == WITHOUT:
         many = names.count(",") + 1
@@ -60,7 +60,7 @@ def _asked(what: str) -> str:
 
 
 def testing(name: str) -> str:
-    """Return what an evaluation does, from the name of the rule or of the stage it measures."""
+    """Return what an evaluation does, from the name of the rule or the stage that it evaluates."""
     kind, _, term = name.partition(" ")
     if trial_number(name):
         return _asked(tried_in(name))

@@ -25,19 +25,20 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
-# The number of TensorBoard's colours. It gives them to the runs in the order in which they begin.
+# The number of TensorBoard's colours. TensorBoard gives them to runs in the order in which these
+# begin.
 COLOURS = 7
 
-# The charts of one section, by title: which tags each of them shows.
+# The charts of one section: for each title, the tags that the chart shows.
 _Charts = Mapping[str, Sequence[object]]
 
 
 class TensorBoard(Observer):
     """Writes a discovery as TensorBoard events: one TensorBoard run for each rule.
 
-    The search and the refit form the run "discovered"; each baseline is a separate run, so that one
-    chart compares their losses or scores. TensorBoard colours lines by run, so each candidate
-    term is also a run. The tab "custom scalars" opens on θ, with at most seven terms in a chart, so
+    The search and the refit form the run "discovered". Each baseline is a separate run, so that one
+    chart compares their losses or scores. Because TensorBoard colours lines by run, each candidate
+    term is also a run. The tab "custom scalars" shows θ, with at most seven terms in a chart, so
     that no colour occurs twice.
 
     Args:
@@ -51,7 +52,7 @@ class TensorBoard(Observer):
         self._is_lost = False
 
     def begin(self, discovery: Discovery) -> None:
-        """Remember the run: its terms, rivals and earlier steps are needed later."""
+        """Store the discovery: its terms, baselines and earlier steps are needed later."""
         self._discovery = discovery
 
     def record(self, loop: OuterLoop, record: Record) -> None:
@@ -95,7 +96,7 @@ class TensorBoard(Observer):
         self._try(lambda: self._finish(result))
 
     def _try(self, write: Callable[[], None]) -> None:
-        """Write, or stop writing for good if the machine cannot: charts must never end a run."""
+        """Call `write`. If the machine cannot write, warn and stop writing; never end the run."""
         if self._is_lost:
             return
         try:
@@ -116,7 +117,7 @@ class TensorBoard(Observer):
             writer, _ = self._writer(SEARCH if name == DISCOVERED else name)
             writer.add_scalar(f"heldout/{result.score.key}", evaluation.band.mean, 0)
         writer, _ = self._writer(SEARCH)
-        # Two blanks end a line in Markdown.
+        # In Markdown, two spaces at the end of a line break it.
         writer.add_text("rule/equation", "  \n".join(str(result.rule).splitlines()), 0)
         metrics = {
             f"heldout/{name}": evaluation.band.mean for name, evaluation in result.heldout.items()
@@ -137,7 +138,7 @@ class TensorBoard(Observer):
             _write_sites(own, f"theta/{term}", values, step + 1)
 
     def _count(self, loop: OuterLoop) -> int:
-        """Return how many episodes have diverged so far; the refit follows the search."""
+        """Return how many episodes have diverged so far; in the refit, with those of the search."""
         loops = [loop]
         if loop.stage == REFIT and self._discovery is not None:
             loops.append(self._discovery.stages.loops[SEARCH])
@@ -154,7 +155,7 @@ class TensorBoard(Observer):
         return search.progress.step * search.settings.meta_batch
 
     def _begin(self, record: Record) -> None:
-        """Begin all runs, in the order that gives each line of a chart its own colour."""
+        """Begin all runs, in an order in which each line of a chart gets its own colour."""
         writer, _ = self._writer(SEARCH)
         discovery = self._discovery
         terms = [*record.theta]
@@ -227,7 +228,7 @@ def _layout(terms: Sequence[str], sites: int, layers: int) -> Mapping[str, _Char
 
 @cache
 def _let_writers_end_quietly() -> None:
-    """Print no traceback if a writer's thread fails: the next write raises the error."""
+    """Suppress the traceback of a writer's thread that fails; the next write raises the error."""
     before = threading.excepthook
 
     def tell(args: threading.ExceptHookArgs) -> None:
@@ -240,7 +241,7 @@ def _let_writers_end_quietly() -> None:
 def summary_writer(folder: AnyPath, purge_step: int | None) -> SummaryWriter:
     """Return a TensorBoard writer.
 
-    TensorBoard is imported only here, because that may load TensorFlow.
+    TensorBoard is imported only here, because importing it may load TensorFlow.
 
     Args:
         folder: the folder of the events.

@@ -11,7 +11,7 @@ from metaplast.engines.memory_need import (
     _spell,
     available_bytes,
     episode_bytes,
-    kept_bytes,
+    history_bytes,
     require_memory,
 )
 from metaplast.systems.fully_connected import FullyConnected
@@ -38,10 +38,10 @@ def test_an_episode_takes_its_weights_and_images():
 def test_the_fused_engine_keeps_the_traces_of_every_step_of_one_episode():
     slow = Term("slow", outer(trace(post.error, 3), trace(pre.activity, 3)), "made up")
     learner = Learner(FullyConnected((4, 3, 2)), (slow,))
-    assert kept_bytes(learner, "fused", 7, torch.float64) == 8 * 7 * ((3 + 4) + (2 + 3))
-    assert kept_bytes(learner, "batched", 7, torch.float64) == 0
+    assert history_bytes(learner, "fused", 7, torch.float64) == 8 * 7 * ((3 + 4) + (2 + 3))
+    assert history_bytes(learner, "batched", 7, torch.float64) == 0
     plain = Learner(FullyConnected((4, 3, 2)), named("error_hebbian"))
-    assert kept_bytes(plain, "fused", 7, torch.float64) == 0
+    assert history_bytes(plain, "fused", 7, torch.float64) == 0
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence(monkeypatch):

@@ -129,7 +129,7 @@ def test_stages_are_told_in_plain_words(stage, words):
         ("with oja", "held-out test with oja"),
         ("confirmation", "checking the rule on fresh tasks"),
         ("values of candidates", "trying values of candidates"),
-        ("evidence for terms", "asking which terms the gradient supports"),
+        ("evidence for terms", "checking which terms the gradient supports"),
         (trial(12, "without oja"), "testing whether oja is needed"),
     ],
 )

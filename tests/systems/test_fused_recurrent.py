@@ -22,7 +22,7 @@ from metaplast.engines.choose import choose_engine
 from metaplast.engines.fused import FusedEngine, Settings
 from metaplast.engines.fused_recurrent.batch import Batch
 from metaplast.engines.fused_recurrent.served import MOST_KEPT
-from metaplast.engines.memory_need import kept_bytes
+from metaplast.engines.memory_need import history_bytes
 from metaplast.systems import feedback as feedbacks
 from metaplast.systems.constrained import constrained
 from metaplast.systems.feedback import all_feedbacks
@@ -189,7 +189,7 @@ def test_weights_within_limits_go_to_batched():
 def test_what_is_kept_is_foreseen_and_limited(names):
     given = problem(terms=(*TEN, *named(*names.split())))
     batch, steps = Batch(given, 1, True), given.episodes.steps
-    foreseen = kept_bytes(given.learner, "fused", steps, torch.float64)
+    foreseen = history_bytes(given.learner, "fused", steps, torch.float64)
     kept = steps * 8 * (batch.program.net.size + batch.program.net.weights)
     assert kept / 8 < foreseen <= kept  # Padding makes small networks larger.
-    assert kept_bytes(given.learner, "fused", 10**9, torch.float64) == MOST_KEPT
+    assert history_bytes(given.learner, "fused", 10**9, torch.float64) == MOST_KEPT

@@ -1,4 +1,4 @@
-"""The fused engine; numba is imported when the engine first runs."""
+"""The fused engine. numba is imported when the engine first runs."""
 
 from metaplast.engines.fused.engine import FusedEngine, ReversalError, Settings
 

@@ -16,7 +16,7 @@ from metaplast.engines.fused.places import NONE, padded
 from metaplast.engines.fused.program import PLASTIC, Net, Numbers, Program, Side
 
 _ALIGNMENT = 64
-# These arrays need not be cleared: they are written before they are read.
+# These arrays need not be cleared, because the kernel writes them before it reads them.
 _BULKY = ("w_bar", "b_bar", "kept", "history", "final", "final_traces")
 _Shapes = dict[str, tuple[int, ...]]
 
@@ -31,7 +31,8 @@ class Sizes(NamedTuple):
 
 
 _spare: deque[Arena] = deque()
-_MOST_SPARE = 2**26  # Bytes. Larger arenas are not kept: a long episode hides the cost of new ones.
+# Bytes. Larger arenas are not kept: compared with a long episode, a new one costs little.
+_MOST_SPARE = 2**26
 
 
 class _Layout(NamedTuple):
@@ -47,7 +48,7 @@ class _Layout(NamedTuple):
 
 
 class Arena:
-    """Memory of one episode at a time, reused for the next: fresh pages cost milliseconds."""
+    """Memory of one episode at a time, reused for the next: new memory pages cost milliseconds."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, dtype=np.uint8)
@@ -141,7 +142,7 @@ def _shapes(program: Program, sizes: Sizes, *, gradient: bool) -> _Shapes:
 
 
 def _slow_jobs(side: Side) -> int:
-    """Return the largest number of traces that one matrix carries to its columns."""
+    """Return the largest number of products of a trace with one layer's matrix."""
     return int((side.slow[:, :, 0] >= 0).sum(1).max())
 
 

@@ -162,7 +162,7 @@ def _output_adjoint(p: Program, m: Memory, base: int) -> None:
 
 @compiled
 def _forward_factors(p: Program, m: Memory, layer: int, base: int) -> int:
-    """Gather everything that the step adds to the adjoint of a W; z̄ is filled in row by row."""
+    """Gather all factors that the step adds to the adjoint of a W; z̄ is set later, row by row."""
     net = p.net
     height, width = net.pads[layer + 1], net.pads[layer]
     copy(m.signals, base + net.f[layer], m.right, 0, width)

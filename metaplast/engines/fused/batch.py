@@ -1,4 +1,4 @@
-"""Many episodes, one per thread; the kernel runs each until its gradient is exact."""
+"""Many episodes, one per thread; an episode is rerun until its gradient is exact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from metaplast.systems.state import State
 from metaplast.tasks.batch import EpisodeBatch
 
 _build = lru_cache(maxsize=64)(build)
-# The kernels that are loaded; see `run_smallest`.
+# The kernels that this process has loaded; see `run_smallest`.
 _ready: set[tuple[torch.dtype, bool]] = set()
 
 
@@ -43,7 +43,7 @@ def run_smallest(dtype: torch.dtype, relaxes: bool = False) -> None:
 
     Args:
         dtype: the dtype of its numbers.
-        relaxes: whether activities relax, which takes another kernel.
+        relaxes: whether activities relax, which needs another kernel.
     """
     stack = FullyConnected((1, 1))
     if relaxes:
@@ -73,13 +73,14 @@ class Batch:
     Args:
         problem: the episodes to unroll.
         settings: the settings of the engine.
-        gradient: whether to differentiate.
+        gradient: whether to compute the gradient.
     """
 
     def __init__(self, problem: Problem, settings: Settings, gradient: bool) -> None:
         require(
             problem.theta.dtype in TOLERANCES,
-            f"the fused engine takes float32 or float64, got {problem.theta.dtype}; convert.",
+            f"the fused engine computes in float32 or float64, got {problem.theta.dtype}; convert "
+            f"the data.",
         )
         self.problem, self.settings, self.gradient = problem, settings, gradient
         self.learner, self.episodes = problem.learner, problem.episodes
@@ -116,9 +117,10 @@ class Batch:
         on_threads(self._run_episode, range(self.episodes.episodes), threads)
 
     def _used(self, episode: int) -> npt.NDArray[np.bool_]:
-        """Return which pixels are kept: those that are not zero in every image of an episode.
+        """Return which pixels are kept: those that are not zero in at least one image, [pixel].
 
-        Pixels whose traces do not begin at zero are kept, too.
+        Pixels with a trace that does not begin at zero are kept, too. If pixels may not be dropped,
+        all are kept.
         """
         if not self.drops:
             return np.ones(stack_of(self.learner).widths[0], dtype=np.bool_)
@@ -135,7 +137,7 @@ class Batch:
         if lowest_error(self.learner) > 0:
             return None
         x = self.episodes.support_x[episode]
-        # In parts that fit in the cache and need no fresh memory.
+        # Computed in parts that fit in the cache, so that results between need no new memory.
         rows = max(1, 2**14 // x.shape[-1])
         if rows >= len(x):
             return stack_of(self.learner).nonlinearity.derivative(x)
@@ -162,7 +164,7 @@ class Batch:
                 continue
             if self._is_exact(episode):
                 break
-            # Weights that grow and shrink by orders of magnitude: undo fewer steps in a row.
+            # The weights grow or shrink by orders of magnitude, so undo fewer steps in a row.
             self._require_room(episode, program, spacing)
             spacing //= 8
             slots = max(slots, self._slots(spacing))
@@ -175,7 +177,11 @@ class Batch:
         return self._programs[inputs]
 
     def _slots(self, spacing: int) -> int:
-        """Return how many copies of the weights are kept, with those at the first and last step."""
+        """Return for how many copies of the weights to reserve memory.
+
+        This counts those at the first and the last step. If decay needs more copies, the kernel
+        stops early, and the episode is rerun with more room.
+        """
         return min(self.episodes.steps, 3 + self.episodes.steps // (spacing + 1))
 
     def _is_exact(self, episode: int) -> bool:
@@ -183,7 +189,7 @@ class Batch:
         return deviation <= TOLERANCES[self.problem.theta.dtype]
 
     def _require_room(self, episode: int, program: Program, spacing: int) -> None:
-        """Raise `ReversalError` if shorter intervals would take too much memory."""
+        """Raise `ReversalError` if intervals cannot be shorter, or would take too much memory."""
         size = self._slots(spacing // 8) * program.net.state * self.dtype.itemsize
         if spacing > 0 and size <= self.settings.most_kept:
             return
@@ -195,9 +201,10 @@ class Batch:
 
 
 def _unfilled(problem: Problem) -> State:
-    """Return the final state, still to be filled; arrays that never change are shared."""
+    """Return memory for the final state; arrays that never change are shared."""
     state, changes = problem.state, not problem.learner.backward_plasticity.is_empty
-    # Left empty: each episode's thread fills its own part and pays for the fresh memory.
+    # Not initialised: each episode's thread writes its own part, so that threads share the cost of
+    # new memory pages.
     weights = [torch.empty_like(weight) for weight in state.weights]
     backward = [torch.empty_like(m) if changes else m.detach() for m in state.backward]
     read = {place.key for place in traces_of(problem.learner)}

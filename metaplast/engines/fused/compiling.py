@@ -11,6 +11,6 @@ from metaplast.scans.compiling import announcement
 
 if __name__ == "__main__":
     module_ends_with_parent()
-    announcement.is_due = False  # The process that started this one has said what is compiled.
+    announcement.is_due = False  # The parent process has already printed what is compiled.
     gc.disable()  # Garbage collection would take a sixth of the compile time.
     run_smallest(getattr(torch, sys.argv[1]), "relaxing" in sys.argv)

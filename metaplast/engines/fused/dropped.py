@@ -1,7 +1,7 @@
 """Input pixels that are zero in every image of an episode, and their weights.
 
-Such a pixel j has y_0 = 0 and e_0 = 0 (if σ'(0) = 0 or e_0 is not in use). Its traces are 0 too,
-unless they begin with another value; then it is kept. So nothing that the loss depends on reads
+Such a pixel j has y_0 = 0 and e_0 = 0 (if σ'(0) = 0 or e_0 is not in use). Its traces are 0, too; a
+pixel with a trace that begins with another value is kept. So nothing that the loss depends on reads
 column j of W_1, and the column can be left out of every product. A rule may still change it:
 
     W_·j ← (1 − δ) W_·j + Σ_a a V_aj,   V_aj = G_a1 + Σ_u G_a,Wᵀu (Wᵀu)_j,
@@ -27,10 +27,10 @@ _project = project(8)
 
 
 def may_drop(learner: Learner) -> bool:
-    """Return whether pixels that are zero in every image of an episode can be left out exactly.
+    """Return whether leaving out pixels that are zero in every image gives the exact result.
 
-    True if the error at such a pixel is zero or not in use, and no gate and no product with B sums
-    anything else over the pixels.
+    This is so if the error at such a pixel is zero or not in use, and no gate and no product with B
+    sums anything else over the pixels.
     """
     if lowest_error(learner) == 0 and stack_of(learner).nonlinearity.kind == "tanh":
         return False

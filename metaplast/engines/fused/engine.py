@@ -6,8 +6,8 @@ computes
     M = (M⁺ − Σ a ⊗ V_a) / (1 + g)
 
 from only the vectors of the step. It keeps copies of the weights (checkpoints) every few hundred
-steps, and wherever decay would make the division inexact. Every checkpoint is compared with the
-rebuilt weights; if they differ, the episode is rerun with more checkpoints, up to one per step.
+steps, and more often where decay would make the division inexact. Every checkpoint is compared with
+the rebuilt weights; if they differ, the episode is rerun with more checkpoints, up to one per step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 class ReversalError(UserError):
-    """The weights rebuilt in the backward sweep differ from the real ones: there is no gradient."""
+    """The weights rebuilt in the backward sweep are too inexact, so there is no gradient."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Settings:
     """Settings that trade memory, speed and precision of the engine.
 
     Attributes:
-        threads: number of episodes in parallel; None takes torch's number of threads.
-        drop_pixels: leave out input pixels that are zero in every image of an episode.
+        threads: number of episodes in parallel; None for torch's number of threads.
+        drop_pixels: whether to leave out input pixels that are zero in every image of an episode.
         spacing: largest number of steps between two kept copies of the weights.
         decay_spacing: the same for rules with decay, which round every weight at every step.
         limit: largest factor by which undoing the steps between two copies may amplify an error.
-        most_kept: most bytes that kept copies may take. An episode whose weights could not be
-            rebuilt is rerun with copies at shorter intervals, but only up to this size.
+        most_kept: largest number of bytes that the copies may take when an episode whose weights
+            could not be rebuilt is rerun with copies at shorter intervals.
     """
 
     threads: int | None = None
@@ -69,7 +69,7 @@ class FusedEngine(Engine):
         self.settings = settings or Settings()
 
     def refusal(self, learner: Learner, device: torch.device) -> str | None:
-        """Return why this engine cannot serve `learner` on `device`, or None if it can."""
+        """Return why this engine cannot run `learner` on `device`, or None if it can."""
         if device.type != "cpu":
             return f"the fused engine runs on the CPU, not on {device}; use --engine batched."
         own = recurrent_refusal if is_recurrent(learner.system) else _stack_refusal
@@ -91,20 +91,21 @@ class FusedEngine(Engine):
     def run(self, problem: Problem, *, gradient: bool = True) -> Outcome:
         """Unroll all episodes; see `Engine.run`.
 
-        If undoing the steps of an episode is too inexact, as near divergence, the episode is
-        unrolled again with more kept copies of the weights, up to one per step.
+        If undoing the steps of an episode is too inexact, for example close to divergence, the
+        episode is unrolled again with more kept copies of the weights, up to one per step.
 
         Raises:
-            UserError: if it does not serve the learner.
-            ReversalError: if the copies would take more than `Settings.most_kept`.
+            UserError: if the engine does not support the learner, or each episode has its own θ.
+            ReversalError: if the copies would take more than `Settings.most_kept`, or the weights
+                cannot be rebuilt even with one copy per step.
         """
         refusal = self.refusal(problem.learner, problem.episodes.support_x.device)
         if refusal is not None:
             raise UserError(refusal)
         if problem.theta.dim() == 3:
             raise UserError(
-                "the fused engine takes one theta for all episodes, got one for each; use --engine "
-                "batched."
+                "the fused engine needs the same theta for all episodes, got one for each; use "
+                "--engine batched."
             )
         if is_recurrent(problem.learner.system):
             from metaplast.engines.fused_recurrent.batch import Batch as RecurrentBatch
@@ -121,11 +122,11 @@ def _has_power(term: Term) -> bool:
 
 
 def _unkept(learner: Learner) -> str:
-    """Return why the kernel cannot serve the memory of a learner's terms."""
+    """Return why the kernel cannot keep what a learner's terms remember between steps."""
     names = [t.name for t in learner.terms if t.eligibilities or t.broadcast]
     return (
-        f"the fused engine keeps traces of signals, but no eligibilities or scalars, which "
-        f"{', '.join(names) or 'the system'} reads; use --engine batched, or leave the term out."
+        f"the fused engine supports traces of signals, but no eligibilities or scalars, used by "
+        f"{', '.join(names) or 'the system'}; use --engine batched, or leave the term out."
     )
 
 
@@ -134,36 +135,36 @@ def _term_refusal(learner: Learner) -> str | None:
     if dense:
         name = learner.terms[dense[0][0]].name
         return (
-            f"the fused engine takes declared formulas only, and {name} is a dense torch "
+            f"the fused engine supports only declared formulas, but the term {name} is a torch "
             f"function; use --engine batched, or leave the term out."
         )
     if learner.forward_plasticity.weighted or learner.backward_plasticity.weighted:
         names = [t.name for t in learner.terms if _has_power(t)]
         return (
-            f"the fused engine takes no powers of the weights, which {', '.join(names)} "
-            f"reads; use --engine batched, or leave the term out."
+            f"the fused engine does not support powers of the weights, used by {', '.join(names)}; "
+            f"use --engine batched, or leave the term out."
         )
     return None
 
 
 def _common_refusal(learner: Learner) -> str | None:
-    """Return why no kernel can serve a learner, None if one may."""
+    """Return why neither kernel can run a learner, or None if one of them may."""
     system = learner.system
     if system.limits:
         return (
-            f"the fused engine keeps no weights within limits, got --weights {system.weights}; use "
-            f"--engine batched."
+            f"the fused engine does not support constraints on weights, got --weights "
+            f"{system.weights}; use --engine batched."
         )
     if learner.clocks:
         return (
-            "the fused engine takes time constants as they are, but --learn-tau needs their "
-            "gradient; use --engine batched."
+            "the fused engine does not compute the gradient of time constants, which --learn-tau "
+            "needs; use --engine batched."
         )
     return None
 
 
 def _stack_refusal(learner: Learner) -> str | None:
-    """Return why the kernel of stacks cannot serve a learner, None if it can."""
+    """Return why the kernel for stacks cannot run a learner, or None if it can."""
     return _system_refusal(learner) or _signal_refusal(learner) or _term_refusal(learner)
 
 
@@ -175,28 +176,28 @@ def _system_refusal(learner: Learner) -> str | None:
         system = system.innermost
     if type(system) is not FullyConnected:
         return (
-            f"the fused engine serves the fully connected network only, got the system "
-            f"{system.name}; use --engine batched."
+            f"the fused engine supports only the fully connected stack and the recurrent network, "
+            f"got the system {system.name}; use --engine batched."
         )
     if type(system.objective) is not CrossEntropy:
         return (
-            f"the fused engine serves the cross-entropy only, got --objective "
+            f"the fused engine supports only the cross-entropy, got --objective "
             f"{system.objective.name}; use --engine batched."
         )
     if source_of(system) is None:
         return (
-            f"the fused engine does not know the feedback {system.feedback.name}; "
+            f"the fused engine does not support the feedback {system.feedback.name}; "
             f"use --engine batched."
         )
     return None
 
 
 def _signal_refusal(learner: Learner) -> str | None:
-    """Return why the kernel cannot serve a signal that terms read, None if it can."""
+    """Return why the kernel cannot compute a signal that terms read, or None if it can."""
     offered = {signal.kind for signal in signals_of(learner)} & {*stack_of(learner).feedback.offers}
     if not offered:
         return None
     return (
-        f"the fused engine does not keep the signals {', '.join(sorted(offered))} of the feedback "
-        f"{stack_of(learner).feedback.name}; use --engine batched."
+        f"the fused engine does not compute the signals {', '.join(sorted(offered))} of the "
+        f"feedback {stack_of(learner).feedback.name}; use --engine batched."
     )

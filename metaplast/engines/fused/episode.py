@@ -1,4 +1,4 @@
-"""One episode in the kernel's memory: copied in from torch, and copied out."""
+"""One episode in the kernel's memory: the data are copied in, and the results copied out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Matrices(NamedTuple):
     """The matrices of a state as NumPy arrays that share its memory, [episode, row, column] each.
 
-    The traces that the kernel follows, [episode, neuron], share it too. A batch makes these views
-    once, because that takes longer than unrolling a small episode.
+    The traces that the kernel updates, [episode, neuron], share it, too. A batch makes these views
+    only once, because that takes longer than unrolling a small episode.
     """
 
     weights: tuple[Numbers, ...]
@@ -46,7 +46,7 @@ class Given(NamedTuple):
 
     Attributes:
         initial: the initial weights.
-        support_x, support_y, query_x: the arrays of the episodes.
+        support_x, support_y, query_x: the data of the episodes, as in `EpisodeBatch`.
         query_target: class probabilities, [episode, query, class].
         fadings: the fadings that terms read, [episode, step, fading].
         beta: the β of the softplus.
@@ -90,7 +90,7 @@ class Episode:
     ) -> None:
         self.batch, self.episode, self.program = batch, episode, program
         self.lost, self.spacing = lost, spacing
-        # Fancy indexing copies, so skip it if all pixels are kept.
+        # Fancy indexing makes a copy, so use a slice if all pixels are kept.
         self.pixels = pixels if len(lost) else slice(None)
         followed = len(lost) if _moves_lost(program) else 0
         given = batch.given
@@ -143,7 +143,7 @@ class Episode:
         for level, place in enumerate(net.ones):
             for base in (0, net.signals):
                 memory.signals[base + place : base + place + net.widths[level]] = 1
-        # The first step has turn 0, so it finds the traces of the step before it at turn 1.
+        # The first step has turn 0, so it reads the initial traces at turn 1.
         for at, inputs, given in self._traces(initial):
             kept = given[self.episode][inputs]
             memory.signals[net.signals + at :][: len(kept)] = kept
@@ -155,7 +155,7 @@ class Episode:
             yield int(at), self.pixels if is_of_pixels(place) else slice(None), vectors
 
     def read_final(self) -> None:
-        """Copy out the learned weights."""
+        """Copy out the learned weights and the final traces."""
         net, memory, final = self.program.net, self.memory, self.batch.learned
         initial = self.batch.given.initial
         if len(self.lost):

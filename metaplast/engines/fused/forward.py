@@ -32,7 +32,7 @@ from metaplast.engines.fused.traces import follow
 
 @compiled
 def load_image(net: Net, task: Task, t: int, s: Numbers, base: int) -> None:
-    """Set y_0 = x without its dropped pixels, and σ'(x); and the step's fadings."""
+    """Set the step's fadings, y_0 = x without dropped pixels, and σ'(x) if e_0 is in use."""
     for k in range(net.fadings.shape[0]):
         s[base + net.fadings[k]] = task.fadings[t, k]
     for j in range(task.pixels.shape[0]):
@@ -158,7 +158,7 @@ def form_changes(p: Program, m: Memory, task: Task, turn: int) -> None:
 
 @compiled
 def step(p: Program, m: Memory, task: Task, t: int, turn: int, pending: bool) -> None:
-    """Learn example t: afterwards m.w are the weights before the step and its change is pending."""
+    """Learn example t. On return, m.w holds the weights before the step, its change is pending."""
     load_image(p.net, task, t, m.signals, turn * p.net.signals)
     _activities(p, m, task, turn, pending)
     _errors(p, m, task.label[t], turn, pending)

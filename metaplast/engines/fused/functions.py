@@ -20,7 +20,7 @@ from metaplast.engines.fused.program import (
 
 @compiled
 def value(function: int, x: Any, one: Any) -> Any:
-    """Return f(x), as torch does where x is not finite."""
+    """Return f(x); if x is not finite, the result is that of torch."""
     if function == SQUARE:
         return x * x
     if function == CUBE:
@@ -36,7 +36,7 @@ def value(function: int, x: Any, one: Any) -> Any:
 
 @compiled
 def slope(function: int, x: Any, one: Any) -> Any:
-    """Return the derivative, 0 where the function has a kink, as autograd does."""
+    """Return f'(x); at a kink it is 0, as in autograd."""
     if function == SAME:
         return one
     if function == SQUARE:

@@ -28,12 +28,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FAST = frozenset({"reassoc", "contract", "nsz", "arcp"})
 # numba compiles a function again for each literal argument, but not for these.
 NO, ZERO, ONE = (cast(int, np.int64(value)) for value in (-1, 0, 1))
-_LINE = "metaplast: compiling the fused engine, once; it is kept on disk for the next run …"
-_WAIT = "metaplast: waiting for another process, which compiles the fused engine …"
+_LINE = "metaplast: compiling the fused engine; this happens once, and the result is kept on disk …"
+_WAIT = "metaplast: waiting for another process to compile the fused engine …"
 
 
 class Kernel:
-    """How a kernel is compiled. The names of its entry points change with any of its files.
+    """How a kernel is compiled.
+
+    The names of its entry points contain a hash of its files, so a change of any file makes numba
+    compile the kernel again.
 
     Args:
         flags: the flags of fast math.
@@ -61,7 +64,7 @@ class Kernel:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of each function."""
+        """The options with which numba compiles each function."""
         # The caller owns every array, so counting references to them (`_nrt`) would only cost time,
         # mostly compile time.
         return {
@@ -74,28 +77,28 @@ compiled, entry_point = _kernel.compiled, _kernel.entry_point
 
 
 def inlined(function: Function) -> Function:
-    """Return `function`, compiled into its callers in any kernel.
+    """Return `function`, inlined into its callers, in any kernel.
 
-    This is for functions that only call others. numba optimises everything below a function again
-    at each level of calls, so deep nesting would multiply the compile time.
+    Use it for functions that only call others. At each level of calls, numba optimises everything
+    below it again, so deep nesting would multiply the compile time.
     """
     return cast(Function, numba.njit(inline="always")(function))
 
 
 def where_given(field: str, function: Function, otherwise: Function) -> Function:
-    """Return a function of the kernel that calls one of two, by whether the program has a part.
+    """Return a kernel function that calls one of two, depending on whether the program has a part.
 
-    Only the one that is called is compiled.
+    numba compiles only the one that is called.
 
     Args:
         field: the name of the part; the program, which is the first argument, has None there if it
             lacks the part.
         function: called if the program has the part.
-        otherwise: called, with the same arguments, if it has not.
+        otherwise: called, with the same arguments, if it does not.
     """
 
     def called(*arguments: Any) -> Any:
-        """Stand for one of the two in compiled code; Python never calls this."""
+        """Stand for one of the two functions in compiled code; Python never calls this."""
         raise NotImplementedError("only compiled code calls this")
 
     def choose(*arguments: Any) -> Any:
@@ -111,7 +114,7 @@ def where_given(field: str, function: Function, otherwise: Function) -> Function
 
 
 class _NotOnDiskError(Exception):
-    """The kernel is not on disk: it has to be compiled."""
+    """The kernel is not on disk and has to be compiled."""
 
 
 class _Refusal(event.Listener):
@@ -131,11 +134,12 @@ class _Refusal(event.Listener):
 def load(function: Callable[..., Any], call: Callable[[], None], module: str, *to: str) -> None:
     """Load `function` from disk for the argument types that `call` gives it; compile it if needed.
 
-    To compile, this prints a line to stderr and starts another process, `python -m module *to`.
-    Processes that need the same at the same time wait for the first one.
-    numba joins inner functions by name: the process that compiles runs copies of them that were
-    optimised separately and that round differently from the copies on disk. If this process
-    compiled, the first run on a machine would therefore give other last digits than later runs.
+    To compile, this prints a line to stderr and starts another process, `python -m module *to`. If
+    several processes need the same kernel, the first one compiles it and the others wait.
+
+    This process does not compile, because the first run on a machine would then give other last
+    digits than later runs. numba links inner functions by name: a process that compiles runs copies
+    of them that were optimised separately, and that round differently from the copies on disk.
     """
     if _loads(function, call):
         return
@@ -150,7 +154,7 @@ def load(function: Callable[..., Any], call: Callable[[], None], module: str, *t
 
 
 def _alone(function: Any, *to: str) -> AbstractContextManager[None]:
-    """Return a context in which no other process compiles the same."""
+    """Return a context in which no other process compiles the same kernel."""
     folder = function.stats.cache_path
     if folder is None:  # Compiled code cannot be kept, so there is nothing to wait for.
         return nullcontext()
@@ -159,7 +163,7 @@ def _alone(function: Any, *to: str) -> AbstractContextManager[None]:
 
 
 def _loads(function: Callable[..., Any], call: Callable[[], None]) -> bool:
-    """Make a call that must not compile `function`; return whether that worked."""
+    """Make a call that must not compile `function`; return False if it would have to."""
     try:
         with event.install_listener("numba:compile", _Refusal(function)):
             call()

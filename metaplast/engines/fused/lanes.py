@@ -17,12 +17,12 @@ from llvmlite import ir
 
 from metaplast.engines.fused.vector_code import WIDE, Lanes, intrinsic_of
 
-# Rows that a step forward, or back, takes at a time: as many as the machine has registers for.
+# Rows processed together by `update_dot` and by `retreat`: as many as fit in the registers.
 _FORWARD, _BACK = (4, 2) if WIDE else (2, 1)
 RANKS = 4  # a ∈ {y, e, 1}: ranks 0 … 3; `sweeps` splits updates of higher rank.
 TERMS = 5  # z̄ and three projections: 0 … 4.
 READ = TERMS
-# Added to a number of terms where the matrix neither grows nor decays.
+# Added to the number of terms if the matrix neither grows nor decays.
 STILL = TERMS + 1
 
 

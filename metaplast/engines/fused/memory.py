@@ -24,7 +24,7 @@ class Pending(NamedTuple):
         g: the plasticity tensor G written out row by row, [turn · layers, cell].
         growth: −δ, [turn · layers].
         a_bar, v_bar, growth_bar: adjoints, one turn only; the last of growth_bar is scratch.
-        span: room for one layer's a or v.
+        span: length reserved for one layer's a or v.
         scratch: gate values, their adjoints, and G's adjoint.
     """
 
@@ -76,7 +76,7 @@ class Memory(NamedTuple):
         w, w_bar: forward weights and their adjoint.
         b, b_bar: the matrices that carry errors (see `Net.b`), and the adjoint of plastic B.
         kept: copies of w (and plastic b) before certain steps, one after another.
-        slots: the slot in which the weights before a step are kept, or -1, [step].
+        slots: the position in `kept` of the weights before a step, or -1, [step].
         history: the saved signals of each step; empty without a gradient.
         signals: the signals of two steps, alternating.
         adjoints: the adjoints of one step's signals.
@@ -128,7 +128,7 @@ class Task(NamedTuple):
     """One episode's data.
 
     Attributes:
-        x: support images, [step, pixel]; gain: σ'(x) where e_0 is in use, else [1, pixel].
+        x: support images, [step, pixel]; gain: σ'(x) if a term or a trace reads e_0, else x.
         label: [step].
         fadings: [step, fading].
         pixels: which pixels are kept.

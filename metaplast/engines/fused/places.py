@@ -1,4 +1,4 @@
-"""Where each vector of a step lies in the array of signals that the kernel works in.
+"""The offset of each vector of a step in the array of signals that the kernel works on.
 
 The vectors that the backward sweep cannot recompute come first; among them, all traces.
 """
@@ -29,7 +29,7 @@ def padded(width: int) -> int:
 
 
 class _Room:
-    """Space in the signals array, given out from its start."""
+    """Allocates space in the signals array, from its start."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -49,12 +49,12 @@ class Places:
         ones: vectors of ones.
         mapped: functions of signals, by level and by offset and function of each factor.
         followed: the traces, in order.
-        traces: the same by matrix, layer and signal.
+        traces: their offsets, by matrix, layer and signal.
         fadings: each fading, as a vector whose first element it is and whose others are zero.
         sides: the compiled terms of W and of B.
         lowest: lowest layer with an error.
         saved: how many numbers of a step are kept.
-        total: how many numbers a step's signals take.
+        total: length of a step's signals.
     """
 
     def __init__(self, learner: Learner, inputs: int) -> None:
@@ -191,10 +191,10 @@ class Places:
         return {"activity": self.y, "error": self.e, "one": self.ones}[signal.kind][level]
 
     def maps(self) -> list[tuple[int, int, int, str, int, str]]:
-        """Return each function of signals.
+        """Return each function of signals: its offset, its length, and both of its factors.
 
-        As its offset, its length, and the offset and function of both factors; the second is
-        (NONE, "") if there is only one.
+        A factor is given by its offset and its function; the second factor is (NONE, "") if there
+        is only one.
         """
         found = []
         for (level, factors), place in self.mapped.items():
@@ -246,7 +246,7 @@ class Places:
         found = []
         for kind in kinds:
             place = self.projections.get((name, layer, kind))
-            if place is None or place in self.c:  # In `c`: the feedback forms it anyway.
+            if place is None or place in self.c:  # If in `c`, the feedback computes it anyway.
                 continue
             population = _row_side(name)
             found.append((self.offset(name, layer, Signal(population, kind)), place))

@@ -47,10 +47,10 @@ class Side(NamedTuple):
             entries first, then decays.
         coefficients: [monomial].
         filled: how many monomials are entries.
-        early: (u, Mᵀu) offsets that can be formed while M is swept forward, [layer, job, 2], -1
+        early: offsets of (u, Mᵀu) for products formed while M is swept forward, [layer, job, 2], -1
             after the last.
-        late: (u, Mᵀu) offsets that need an error first, likewise.
-        slow: (u, Mᵀu) offsets where u is a trace, likewise.
+        late: the same for products that need an error first.
+        slow: the same for products in which u is a trace.
         changes: whether any term changes the matrix.
         decays: whether a term changes it in proportion to itself.
     """
@@ -73,22 +73,22 @@ class Net(NamedTuple):
 
     Attributes:
         widths: neurons of each layer 0 … L, dropped pixels not counted.
-        pads: the same, in whole registers.
+        pads: the same, padded to whole registers.
         w: offset of W_ℓ [pads ℓ, pads ℓ-1], ℓ = 1 … L, and the total, [layer + 1].
         b: offset of the matrix that carries errors to level ℓ-1, and the total, [layer + 1].
         f, y, e, k, c, z: offsets of the forward activity, activity, error, gain σ', carried error,
             net input, by layer.
         ones: offsets of vectors of ones, by layer, or -1.
         fadings: offset of each fading.
-        signals: how many numbers a step's signals take.
-        saved: how many of them are kept for every step.
-        state: how many numbers W, and B if it is plastic, take.
+        signals: length of a step's signals.
+        saved: how many of these numbers are kept for every step.
+        state: size of W, and of B if it is plastic.
         lowest: lowest layer with an error.
         source: STILL, SYMMETRIC, SIGNED or PLASTIC.
         direct: whether the output error goes straight to each layer.
         detached: whether W's part in the feedback has no gradient.
         relaxes: whether activities relax, so that y is not f.
-        carried: errors of the levels from `lowest` up to this one, not included, are carried.
+        carried: the errors of the levels `lowest` … `carried` − 1 are carried through a matrix.
         activation: SOFTPLUS, TANH or RELU.
     """
 
@@ -124,7 +124,7 @@ class Traces(NamedTuple):
         keep: 1 − 1/τ, [trace].
         share: 1/τ, [trace].
         first: offset of the first.
-        size: how many numbers all of them take.
+        size: length of all of them.
     """
 
     table: Integers
@@ -229,7 +229,7 @@ def _side(places: Places, name: str, dtype: npt.DTypeLike) -> Side:
     # For W, a hidden layer's activity is known as soon as its row is; an error is not.
     early: tuple[Kind, ...] = ("activity", "one") if name == "W" else KINDS
     late: tuple[Kind, ...] = ("error",) if name == "W" else ()
-    if places.relaxes:  # Nor is an activity.
+    if places.relaxes:  # Activities are not known either, before they have relaxed.
         early, late = ("one",), ("activity", "error")
     return Side(
         _table([[places.offset(name, x, v) for v in plasticity.rows] for x in layers], 2),

@@ -1,4 +1,4 @@
-"""How the activities of a learner relax, as numbers for the kernel."""
+"""The settings of a relaxation of activities, as numbers for the kernel."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Relaxation(NamedTuple):
 
     Attributes:
         sizes: padded neurons of layers 1 … L.
-        sigma: the kind of activation there.
-        is_softmax: true.
-        eta: the step of a sweep.
-        sweeps: their number.
+        sigma: the kind of activation of the hidden layers.
+        is_softmax: whether the output is a softmax; always true.
+        eta: step size of a sweep.
+        sweeps: number of sweeps.
         constants: see `make_tools`.
     """
 
@@ -38,7 +38,7 @@ class Relaxation(NamedTuple):
         Args:
             stack: the stack.
             pads: padded neurons of layers 0 … L.
-            number: the type of the numbers.
+            number: the NumPy type of the numbers.
         """
         given, sigma = stack.feedback.relaxation, stack.nonlinearity
         if given is None or source_of(stack) != "relaxed":

@@ -1,10 +1,10 @@
 """Strict predictive coding in the kernel: the sweeps of a step, and their adjoint.
 
 The loops are those of `metaplast.scans.relaxation_kernel`, on padded layers. The sweeps are not
-kept: the backward sweep repeats them with the weights before the step, which it has at hand.
+kept: the backward sweep repeats them with the weights before the step, which it has rebuilt anyway.
 
-Compiling all this takes a third of the time that the rest of the kernel takes. So there are two
-kernels: in the one for learners whose activities do not relax, these functions do nothing.
+Compiling these functions takes a third of the time that the rest of the kernel takes. So there are
+two kernels. In the one for learners whose activities do not relax, these functions do nothing.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def _relaxation_factors(
 
 
 def _nothing(p: Program, m: Memory, label: int, base: int) -> None:
-    """Do what activities that do not relax need: nothing."""
+    """Do nothing: used if activities do not relax."""
 
 
 def _no_factors(p: Program, m: Memory, layer: int, term: int, height: int, width: int) -> int:
-    """Record nothing."""
+    """Record nothing: used if activities do not relax."""
     return term
 
 

@@ -1,4 +1,4 @@
-"""The learners that the kernel serves: a fully connected stack, and traces that terms read."""
+"""The learners that the kernel supports: a fully connected stack, with traces that terms read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from metaplast.terms.fading import fading_of
 
 
 def keeps_only_traces(system: System) -> bool:
-    """Return whether a system carries nothing but traces of signals, which are vectors, and age."""
+    """Return whether a system carries nothing but its age and traces of signals (vectors)."""
     return all(
         type(one) is Aging or (type(one) is Traced and not one.scalars) for one in wrappers(system)
     )
 
 
 def source_of(stack: FullyConnected) -> str | None:
-    """Return how the kernel finds a stack's errors: as `Feedback.kernel` says, or "relaxed"."""
+    """Return how the kernel computes a stack's errors: `Feedback.kernel`, or "relaxed"."""
     feedback = stack.feedback
     if type(feedback) is PredictiveCoding and feedback.settings.variant == "strict":
         # In a single layer, nothing relaxes.
@@ -30,7 +30,7 @@ def source_of(stack: FullyConnected) -> str | None:
 
 
 def stack_of(learner: Learner) -> FullyConnected:
-    """Return the stack of a learner that the engine does not refuse."""
+    """Return the stack of a learner that the engine supports."""
     system = learner.system
     stack = system.innermost if isinstance(system, Wrapped) else system
     assert isinstance(stack, FullyConnected)
@@ -38,9 +38,10 @@ def stack_of(learner: Learner) -> FullyConnected:
 
 
 def traces_of(learner: Learner) -> tuple[TracePlace, ...]:
-    """Return the traces that terms read; a trace comes after the trace that it follows, if any.
+    """Return the traces that terms read, and those that these traces follow.
 
-    The learner may carry other traces, which do not change.
+    A trace comes after the trace that it follows. The learner may carry other traces, which the
+    kernel does not update.
     """
     found: list[TracePlace] = []
     reads = learner.reads

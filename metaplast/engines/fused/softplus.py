@@ -28,7 +28,7 @@ _LARGEST = 126 * math.log(2)
 _EXPONENTIAL = [1 / math.factorial(i) for i in range(7, -1, -1)]
 # artanh(s)/s in powers of s² for s ≤ 1/3, highest first.
 _ARTANH = [1 / (2 * i + 1) for i in range(7, -1, -1)]
-# Sums stay in this order: a regrouped one would lose the second part of ln 2.
+# The compiler must not reorder sums: the second part of ln 2 would be lost.
 _ORDERED = ("contract",)
 
 
@@ -62,7 +62,7 @@ class _Registers:
         return self._builder.bitcast(self._builder.shl(whole, shift), self._to.vector)
 
     def exponential(self, a: Any) -> Any:
-        """Return exp(−a) for 0 ≤ a; 0 instead of denormal numbers, which are slow."""
+        """Return exp(−a) for a ≥ 0; 0 instead of denormal numbers, which are slow."""
         build = self._builder
         largest = self.constant(_LARGEST)
         is_normal = build.fcmp_ordered("<", a, largest)

@@ -55,6 +55,6 @@ def traces_adjoint(p: Program, m: Memory, turn: int) -> None:
 
 @compiled
 def keep_traces(p: Program, m: Memory, turn: int) -> None:
-    """Copy the traces after the last step."""
+    """Copy the traces after the last step to `m.final_traces`."""
     at = turn * p.net.signals + p.traces.first
     copy(m.signals, at, m.final_traces, 0, p.traces.size)

@@ -1,4 +1,4 @@
-"""A whole episode on one core: forward, query loss, and the reversible sweep back."""
+"""A whole episode on one core: forward sweep, query loss, and the backward sweep."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _amplification(p: Program, m: Memory, turn: int) -> float:
 
 @inlined
 def _forward(p: Program, m: Memory, task: Task) -> bool:
-    """Learn all examples; return False if there were too few slots for the kept weights."""
+    """Learn all examples; return False if there was too little room for copies of the weights."""
     gradient, steps = m.w_bar.shape[0] > 0, task.label.shape[0]
     used, since, amplified = 0, 0, 1.0
     for t in range(steps):

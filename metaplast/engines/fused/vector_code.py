@@ -22,12 +22,12 @@ def _is_wide() -> bool:
     """Return whether this machine has 32 registers of 64 bytes (AVX-512), not 16 of 32 (AVX2)."""
     try:
         return bool(binding.get_host_cpu_features().get("avx512f"))
-    except RuntimeError:  # Not known on this system.
+    except RuntimeError:  # llvmlite does not know the features of this machine.
         return False
 
 
 WIDE = _is_wide()
-# Bytes in one. The compiler splits a wider one, and then moves parts of it to memory and back.
+# Bytes in a register. The compiler splits wider ones, and moves parts of them to memory and back.
 REGISTER = 64 if WIDE else 32
 _FLAGS = ("reassoc", "contract", "nsz", "arcp")
 

@@ -1,1 +1,1 @@
-"""The kernel with which the fused engine runs recurrent networks; numba is imported late."""
+"""The fused engine's kernel for recurrent networks. numba is imported when it first runs."""

@@ -30,7 +30,7 @@ from metaplast.systems.state import State
 from metaplast.systems.timing import Timing
 from metaplast.tasks.batch import EpisodeBatch
 
-# Most bytes that all spare memory may take together.
+# Largest number of bytes of all spare memory.
 _MOST_SPARE = 2**29
 _build = lru_cache(maxsize=64)(build)
 _ready: set[np.dtype[Any]] = set()
@@ -55,7 +55,7 @@ _spare: deque[tuple[_Sizes, Memory]] = deque()
 
 @contextmanager
 def _borrowed(sizes: _Sizes) -> Iterator[Memory]:
-    """Lend memory that no other thread uses: fresh pages would cost a fifth of the time."""
+    """Lend spare memory that no other thread uses: new pages would take a fifth of the run time."""
     try:
         found, memory = _spare.pop()
         fits = sizes.are_those_of(found)
@@ -72,7 +72,7 @@ def _borrowed(sizes: _Sizes) -> Iterator[Memory]:
 
 def _shrink() -> None:
     """Free the oldest spare memory while there is too much."""
-    with suppress(IndexError):  # Other threads take some, too.
+    with suppress(IndexError):  # Other threads take spare memory at the same time.
         while sum(memory.s.nbytes + memory.w.nbytes for _, memory in tuple(_spare)) > _MOST_SPARE:
             _spare.popleft()
 
@@ -101,8 +101,9 @@ class Batch:
     Args:
         problem: the episodes to unroll.
         threads: number of episodes in parallel.
-        gradient: whether to differentiate.
-        most_kept: most bytes that an episode may keep for the backward sweep.
+        gradient: whether to compute the gradient.
+        most_kept: largest number of bytes that an episode keeps for the backward sweep, not
+            counting the starts of segments. It is exceeded only if √T steps need more.
     """
 
     def __init__(
@@ -195,7 +196,7 @@ class Batch:
 
 
 def _length(steps: int, each: int, most: int) -> int:
-    """Return how many steps a segment has: as many as fit into `most` bytes, or about √steps."""
+    """Return the length of a segment: as many steps as fit into `most` bytes, at least √steps."""
     return max(1, min(steps, max(most // each, math.isqrt(steps))))
 
 
@@ -209,7 +210,7 @@ def _shared(tensor: Tensor) -> Numbers:
 
 
 def _unfilled(problem: Problem) -> State:
-    """Return the final state, still to be filled; what never changes is shared."""
+    """Return memory for the final state; matrices that never change are shared."""
     moving = problem.learner.moving
     return State(
         {

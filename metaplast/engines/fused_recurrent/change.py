@@ -31,7 +31,7 @@ def _project(net: Net, side: Side, m: Memory, base: int, w: int) -> None:
 
 @compiled
 def _form_gates(side: Side, m: Memory, base: int) -> None:
-    """Set the scalar products of all occurrences; they are zero where an input is."""
+    """Set the scalar products at all occurrences: 0 where one of the vectors is always zero."""
     count = side.gates.shape[0]
     for gate in range(count):
         left = side.gates[gate, 0] + side.gates[gate, 1] * base
@@ -57,7 +57,7 @@ def _strength(side: Side, m: Memory, k: int, monomial: int, skip: int) -> Any:
 
 @compiled
 def _once(side: Side, monomial: int) -> bool:
-    """Return whether a monomial is a decay without gates, which acts once in a step."""
+    """Return whether a monomial is a decay without gates, which acts once per step."""
     ungated = side.entries.shape[1] == 2 or side.entries[monomial, 2] < 0
     return bool(side.entries[monomial, 1] < 0 and ungated)
 
@@ -98,7 +98,10 @@ def _mix(side: Side, m: Memory, base: int) -> None:
 
 @compiled
 def change(net: Net, side: Side, m: Memory, task: Task, base: int, w: int) -> None:
-    """Form the products Wᵀu that terms read, and a matrix of the state after the one at `w`."""
+    """Form the products Wᵀu that terms read, and a matrix after the step from the one before it.
+
+    The matrices before the step are at offset `w`, those after it follow.
+    """
     start, out = w + side.w, w + net.weights + side.w
     _project(net, side, m, base, w)
     _form_gates(side, m, base)
@@ -120,7 +123,7 @@ def change(net: Net, side: Side, m: Memory, task: Task, base: int, w: int) -> No
 
 @inlined
 def _factor_adjoints(net: Net, side: Side, m: Memory, base: int) -> None:
-    """Carry the adjoint of Σ a ⊗ V_a to rows and columns, and set that of G."""
+    """Carry the adjoint of Σ a ⊗ V_a to the vectors a and r, and set the adjoint of G."""
     cells, wide, bar = side.cells.shape[0], side.wide, side.w
     turn(m.w_bar, bar, side.tall, wide, m.turned, side.turned, net.lanes)
     for a in range(side.rows.shape[0]):
@@ -161,7 +164,7 @@ def _growth_adjoint(side: Side, m: Memory, w: int) -> Any:
 
 @compiled
 def _coefficient_adjoints(side: Side, m: Memory, task: Task, growth_bar: Any) -> None:
-    """Add θ's part of the gradient, and set the adjoints of the gates."""
+    """Add the step's part of θ̄, and set the adjoints of the gates."""
     cells, gates = side.cells.shape[0], side.gates.shape[0]
     for index in range(side.times * gates):
         m.gates_bar[index] = 0
@@ -203,9 +206,9 @@ def _gate_adjoints(net: Net, side: Side, m: Memory, base: int) -> None:
 
 @compiled
 def change_adjoint(net: Net, side: Side, m: Memory, task: Task, base: int, w: int) -> None:
-    """Carry the adjoint of a matrix from after to before its change, and to signals and θ.
+    """Carry the adjoint of a matrix back over its change, and to signals and θ.
 
-    The network's own products with the matrix add their part to `m.w_bar` later.
+    The products of the matrix in the network itself add their part to `m.w_bar` later.
     """
     _form_gates(side, m, base)
     scale = task.theta.dtype.type(1) + _form_cells(side, m, task.theta)

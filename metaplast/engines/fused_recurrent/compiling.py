@@ -1,4 +1,4 @@
-"""Compile the kernel for the number types given as arguments; see `fused.jit.load`."""
+"""Compile the kernel for the dtypes given as arguments; see `fused.jit.load`."""
 
 import gc
 import sys

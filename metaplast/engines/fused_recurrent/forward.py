@@ -35,7 +35,7 @@ def set_slope(net: Net, m: Memory, y: Numbers, y_at: int) -> None:
 
 @compiled
 def load_input(net: Net, m: Memory, task: Task, t: int) -> None:
-    """Write a step's input as it is shown, one row for each time step."""
+    """Write the input of a step, one row for each time step that shows a frame."""
     for k in range(net.shown):
         at, frame = net.x + k * net.m, k // net.show
         for j in range(net.inputs):
@@ -44,7 +44,7 @@ def load_input(net: Net, m: Memory, task: Task, t: int) -> None:
 
 @compiled
 def _turn_errors(net: Net, side: Side, m: Memory, w: int, index: int) -> None:
-    """Form the matrix that carries errors down at a side, and its transpose, from the weights."""
+    """Form the matrix that carries errors down through a side, and its transpose."""
     size, down, up = side.tall * side.wide, net.down[index], net.up[index]
     if net.source != SIGNED:
         copy(m.w, w + side.w, m.turned, down, size)
@@ -57,7 +57,7 @@ def _turn_errors(net: Net, side: Side, m: Memory, w: int, index: int) -> None:
 
 @compiled
 def turn_all(p: Program, m: Memory, w: int) -> None:
-    """Set the transposes of all matrices of a state, and the matrices that carry errors."""
+    """Set the transposes of the matrices at `w`, and the matrices that carry errors."""
     net = p.net
     for index in range(3):
         side = p.input if index == 0 else (p.recurrent if index == 1 else p.readout)
@@ -78,7 +78,7 @@ def _form_drive(p: Program, m: Memory, base: int, t: int) -> None:
 
 @compiled
 def _add_frame(net: Net, m: Memory, at: int, t: int, frame: int) -> None:
-    """z_t = u_t + the frame of step t, for the drive at `at`."""
+    """z_t = u_t + W_x x_t, with the drive u_t at `at`."""
     for i in range(net.neurons):
         m.z[i] = m.s[at + i]
     if t < net.shown:
@@ -159,7 +159,7 @@ def _carry_back(p: Program, m: Memory, base: int) -> None:
 
 @compiled
 def gain_rows(net: Net, task: Task, t: int, s: Numbers, at: int) -> None:
-    """Multiply rows at the inputs by σ' of the inputs, those without an input by σ'(0)."""
+    """Multiply the rows of each time step by σ' of its input; without an input, by σ'(0)."""
     for k in range(net.time):
         row = at + k * net.m
         if k < net.shown:
@@ -195,7 +195,7 @@ def _present(p: Program, m: Memory, task: Task, t: int, base: int, w: int) -> No
 
 @inlined
 def step(p: Program, m: Memory, task: Task, t: int, slot: int) -> None:
-    """Learn one example, from the state in a slot to that in the next one."""
+    """Learn one example: read the matrices in a slot, and write those after it to the next slot."""
     net, base, w = p.net, p.net.first + slot * p.net.size, slot * p.net.weights
     _present(p, m, task, t, base, w)
     change(net, p.input, m, task, base, w)

@@ -1,6 +1,6 @@
 """How the kernel of recurrent networks is compiled; see `fused.jit`.
 
-Sums are not reordered: the activations of `scans.activations` round by adding a large number.
+The compiler may not reorder sums, because `scans.activations` rounds by adding a large number.
 """
 
 from __future__ import annotations

@@ -20,20 +20,20 @@ from metaplast.terms.compiled import CompiledTerms
 
 
 class _Room:
-    """Space in an array, given out from its start."""
+    """Allocates space in an array, from its start."""
 
     def __init__(self) -> None:
         self.total = 0
 
     def take(self, rows: int, width: int) -> int:
-        """Return the offset of new rows."""
+        """Return the offset of newly allocated rows."""
         at = self.total
         self.total += rows * width
         return at
 
 
 class _Place(NamedTuple):
-    """A signal: its offset, whether it is kept, and at how many occurrences it may be nonzero."""
+    """A signal: its offset, 1 if it is kept, and at how many occurrences it may be nonzero."""
 
     at: int
     kept: int
@@ -119,7 +119,7 @@ class _Layout:
         return self.m if group == 0 else self.n
 
     def _ones(self, group: int, population: Population) -> int:
-        """Return where rows of ones are, one for each neuron of a population."""
+        """Return the offset of rows of ones, with one number for each neuron of a population."""
         key = (2 if group == 2 else 0) if population == "post" else (1 if group == 0 else 0)
         if key not in self.ones:
             self.ones[key] = self.anew.take(self.time, (self.n, self.m, self.o)[key])
@@ -178,7 +178,11 @@ class _Layout:
 def _occurrences(
     terms: CompiledTerms, known: Callable[[Signal], int], most: int
 ) -> dict[Vector, int]:
-    """Return at how many occurrences each projection is read: all, or those of a gate's partner."""
+    """Return at how many occurrences each vector is read.
+
+    Vectors of columns are read at all occurrences, those of gates only where the other side of the
+    gate may be nonzero.
+    """
     found: dict[Vector, int] = dict.fromkeys(terms.columns, most)
     for gate in terms.gates:
         for one, other in (gate.vectors, gate.vectors[::-1]):
@@ -192,5 +196,5 @@ def _table(rows: Sequence[Sequence[int]], width: int) -> Integers:
 
 
 def build(learner: Learner, system: Recurrent, dtype: npt.DTypeLike) -> Program:
-    """Return the program of a learner that `served.refusal` does not refuse."""
+    """Return the program of a learner that `served.refusal` accepts."""
     return _Layout(learner, system, dtype).program()

@@ -19,9 +19,9 @@ class Memory(NamedTuple):
     """Everything that an episode reads and writes.
 
     Attributes:
-        s, d: signals of the steps of a segment, and adjoints of one step; see `layout`.
+        s, d: signals of the steps of a segment, and adjoints of one step; see `program`.
         w: the matrices before each step of a segment and after the last, one state after another.
-        w_bar: their adjoint.
+        w_bar: the adjoint of the matrices after, then before, one step.
         final: the learned matrices.
         starts: the matrices before each segment, one state after another.
         turned: transposes of the matrices, and the matrices that carry errors.
@@ -29,7 +29,7 @@ class Memory(NamedTuple):
         g, g_bar: cells of G, [occurrence · cells + cell], and their adjoint.
         gates, gates_bar: scalar products, [occurrence · gates + gate], and their adjoint.
         frames, frames_bar: W_x times each frame, [frame, n], and its adjoint.
-        z, slope: the potentials of one time step, and σ' there, [n]; z is scratch, too.
+        z, slope: the potentials of one time step, and σ' there, [n]; z is also scratch space.
         constants, work, bits: see `scans.activations.make_tools`.
         query_x: one frame of all queries, [query, m].
         query_frames: W_x times each frame, [frame, query, n].
@@ -71,14 +71,14 @@ class Task(NamedTuple):
 
     Attributes:
         x: support inputs, [step, frame, feature].
-        gain: σ' of them where errors at the inputs are read, else one number.
+        gain: σ' of the support inputs if terms read errors at the inputs, else one number.
         rest_gain: σ' of an input of zero.
         label: class indices, [step, read].
         query_x, query_target: [query, frame, feature], and class probabilities
             [query, read, class].
         theta, theta_bar: [site, term], and its adjoint, to be filled.
         length: steps of a segment.
-        gradient: whether to differentiate.
+        gradient: whether to compute the gradient.
     """
 
     x: Numbers
@@ -94,7 +94,7 @@ class Task(NamedTuple):
 
 
 def step_numbers(program: Program) -> int:
-    """Return how many numbers are kept of a step."""
+    """Return how many numbers of each step are kept."""
     return program.net.size + program.net.weights
 
 
@@ -129,7 +129,7 @@ def _most(side: Side) -> tuple[int, int, int]:
 
 
 def _aligned(count: int, dtype: np.dtype[Any]) -> Numbers:
-    """Return zeros that start at a register's boundary."""
+    """Return zeros whose address is aligned for registers."""
     size = PAD * dtype.itemsize
     raw = np.zeros(count * dtype.itemsize + size, dtype=np.uint8)
     start = -raw.ctypes.data % size

@@ -22,7 +22,7 @@ def multiply(
 ) -> None:  # fmt: skip
     """out_i ← scale · start_i + Σ_k left[i · down + k · along] right_k, rows of `width` numbers.
 
-    Without `adds`, start is not counted.
+    If `adds` is 0, `start` is not added.
     """
     registers = width // lanes
     panels = -(-registers // tiles.MOST)
@@ -78,9 +78,9 @@ def carry(
     x: Numbers, x_at: int, rows: Numbers, at: int, start: Numbers, start_at: int, out: Numbers,
     out_at: int, width: int, inner: int, adds: int, upwards: bool, lanes: int,
 ) -> None:  # fmt: skip
-    """out ← Σ_k x_k rows_k, added to start with `adds`: one vector through a matrix.
+    """out ← Σ_k x_k rows_k, plus start if `adds`: the product of one vector with a matrix.
 
-    If one call after another goes upwards and downwards in turn, most rows are still in the
+    If consecutive calls alternate between going upwards and downwards, most rows are still in the
     innermost cache.
     """
     registers = width // lanes

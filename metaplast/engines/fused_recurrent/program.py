@@ -1,9 +1,9 @@
 """A recurrent learner as arrays of numbers for the kernel, without names of terms or signals.
 
-All vectors of one step lie in one flat array, each signal as rows of occurrences. Every step
-overwrites the array's first part. Then come blocks, one for each step, which are kept for the
-backward sweep. An offset is relative to its part, and `kept` says which part: 0 or 1. The adjoints
-lie in a second array, at the same offsets, with one block.
+All vectors of one step lie in one flat array, each signal as rows, one for each occurrence. Every
+step overwrites the first part of the array. Then come blocks, one for each step, which are kept for
+the backward sweep. An offset is relative to the first part if `kept` is 0, and to a block if it is
+1. The adjoints lie in a second array at the same offsets, with only one block.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ class Side(NamedTuple):
     """One matrix [height, width] and the terms that change it.
 
     Attributes:
-        site: its row of θ.
+        site: row of θ.
         times: number of occurrences, K.
         height, tall: rows of the matrix, and the same padded.
         width, wide: columns of the matrix, and the same padded.
         w, turned: offset of the matrix, and of its transpose.
         rows: row vectors a: offset, kept, occurrences, [a, 3].
-        columns: column vectors r: offset, kept, whether they have a gradient, [b, 3].
+        columns: column vectors r: offset, kept, whether r needs a gradient, [b, 3].
         cells: cells of G in use: row, column, occurrences, [cell, 3].
         gates: offset and kept of both vectors, their length, occurrences, [gate, 6].
         entries: θ's index, the cell or -1 for a decay, then gates or -1, [monomial, 2 + depth].
         coefficients: [monomial].
         projections: products Wᵀu: offset and kept of u, offset of the product, which is kept,
             occurrences, [product, 4].
-        grows: whether there are decays.
+        grows: whether a term changes the matrix in proportion to itself.
     """
 
     site: int

@@ -22,7 +22,7 @@ def _load_frame(net: Net, m: Memory, task: Task, frame: int) -> None:
 
 @inlined
 def _run(p: Program, m: Memory, task: Task) -> None:
-    """Set the activities of all queries, and their outputs."""
+    """Set the activities and the outputs of all queries."""
     net, queries, one = p.net, task.query_x.shape[0], m.s.dtype.type(1)
     span = queries * net.n
     for frame in range(net.frames):
@@ -50,7 +50,7 @@ def _run(p: Program, m: Memory, task: Task) -> None:
 
 @compiled
 def _judge_one(net: Net, z: Numbers, row: int, target: Numbers, share: float) -> tuple[float, bool]:
-    """Return the loss of an output and whether it is correct; overwrite it with its adjoint."""
+    """Return the loss of an output and whether its class is correct; write its adjoint over it."""
     zero = z.dtype.type(0)
     best, label, given, total = 0, 0, zero, zero
     for i in range(1, net.outputs):
@@ -130,7 +130,7 @@ def _run_adjoint(p: Program, m: Memory, task: Task, w: int) -> None:
 
 @compiled
 def _potential_adjoint(net: Net, m: Memory, t: int, queries: int) -> None:
-    """z̄_t = ȳ_t ⊙ σ'(z_t), which its frame receives, too."""
+    """z̄_t = ȳ_t ⊙ σ'(z_t), also added to the adjoint of the frame."""
     frame = t // net.show * queries * net.n
     for q in range(queries):
         at = q * net.n
@@ -144,9 +144,9 @@ def _potential_adjoint(net: Net, m: Memory, t: int, queries: int) -> None:
 
 @compiled
 def query(p: Program, m: Memory, task: Task, w: int, result: Numbers) -> None:
-    """Set loss and accuracy (means over the query set) and, with a gradient, m.w_bar.
+    """Set loss and accuracy (means over the query set) and, if requested, m.w_bar.
 
-    The learned matrices are those at `w`.
+    The learned matrices are at offset `w`.
     """
     turn_all(p, m, w)
     _run(p, m, task)

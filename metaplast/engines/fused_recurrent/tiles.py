@@ -1,7 +1,7 @@
 """Products of small matrices in SIMD registers, as LLVM vector code; see `fused.vector_code`.
 
-A tile of the result, a few rows by a few registers, stays in registers while the inner dimension is
-summed in order. So the digits do not depend on the size of the tile.
+A tile of the result, a few rows by a few registers, stays in registers while its terms are summed
+in the order of the inner axis. So the digits do not depend on the size of the tile.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def _product(to: Lanes) -> None:
 #     out_i = scale · start_i + Σ_k left[i · down + k · along] · right_k
 #
 # for `height` rows, `registers` wide, at most MOST_ALONE, and MOST to be fast with several rows.
-# Without `adds`, start is not counted. Arrays come with an offset each. The rows of `right` are
-# `stride` apart, those of `start` and `out` `width`.
+# If `adds` is 0, start is not added. Each array comes with an offset. The rows of `right` are
+# `stride` apart, and those of `start` and `out` are `width` apart.
 product = intrinsic_of(_product, 17)
 
 
