@@ -6,6 +6,7 @@ import csv
 import gzip
 import math
 import re
+import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ class CsvSource(FileSource):
         note = f"target {' and '.join(learned)}"
         if dropped:
             note += f", without {listed(dropped, 4)}"
-        return Samples(values, _targets(label, targets, learned, settings.get("learn")), note)
+        learned_values = _targets(label, targets, learned, settings.get("learn"), lines)
+        return Samples(values, learned_values, note)
 
 
 def _rows(label: str, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -76,17 +78,51 @@ def _rows(label: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
-            head = stream.readline()
-            known = [each for each in _SEPARATORS if each in head]
+            separator = _separator(stream.readline())
             stream.seek(0)
-            reader = csv.reader(stream, delimiter=(known or [","])[0])
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
+            reader = csv.reader(stream, delimiter=separator, strict=True)
+            yield from _records(label, reader)
     except UnicodeDecodeError:
         raise damaged(label, "a table", "it is not text in UTF-8") from None
-    except (csv.Error, *DAMAGE) as error:
+    except DAMAGE as error:
         raise damaged(label, "a table", error) from None
+
+
+def _separator(head: str) -> str:
+    """Return the separator in the line of names; those in quotes do not count."""
+    plain = re.sub('"[^"]*"', "", head)
+    return next((each for each in _SEPARATORS if each in plain), ",")
+
+
+def _records(label: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the last line of each row that is not blank, and the row's cells.
+
+    A row that spans several lines is doubtful, so it is warned of: a quote that should not be there
+    makes one cell of all lines up to the next quote.
+
+    Raises:
+        UserError: if a quote is not closed, or text follows a closing one.
+    """
+    before, warned = 0, False
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            first, last = before + 1, reader.line_num
+            lines = f"line {first}" if first == last else f"lines {first} to {last}"
+            raise damaged(label, "a table", f"{lines}: {error}; check the quotes there") from None
+        if reader.line_num > before + 1 and not warned:
+            warned = True
+            warnings.warn(
+                f"{label}: lines {before + 1} to {reader.line_num} are one row, because a cell in "
+                f"quotes has line breaks; if the quotes should not be there, remove them.",
+                stacklevel=2,
+            )
+        before = reader.line_num
+        if cells:
+            yield before, cells
 
 
 def _names(label: str, cells: Sequence[str]) -> list[str]:
@@ -170,9 +206,21 @@ def _is_number(text: str) -> bool:
 
 
 def _targets(
-    label: str, columns: Sequence[Sequence[str]], names: Sequence[str], learn: str | None
+    label: str,
+    columns: Sequence[Sequence[str]],
+    names: Sequence[str],
+    learn: str | None,
+    lines: Sequence[int],
 ) -> Array:
-    """Return classes [row], whole numbers or text, or numbers to learn [row, output]."""
+    """Return classes [row], whole numbers or text, or numbers to learn [row, output].
+
+    Args:
+        label: the label of the data.
+        columns: the cells of each target.
+        names: the names of the targets.
+        learn: "classes", "numbers", or None to decide by the cells.
+        lines: the line of each row.
+    """
     cells = [cell for column in columns for cell in column]
     number = [_is_number(cell) for cell in cells]
     if learn == "classes" or (learn is None and len(columns) == 1 and not any(number)):
@@ -180,11 +228,11 @@ def _targets(
     if learn is None and len(columns) == 1 and all(map(_WHOLE.fullmatch, cells)):
         return _classes(label, columns)
     for name, column in zip(names, columns, strict=True):
-        for row, cell in enumerate(column, start=1):
+        for line, cell in zip(lines, column, strict=True):
             require(
                 _is_number(cell) and math.isfinite(float(cell)),
-                f"{label}: numbers to learn must be finite numbers, got {shown(cell)} in row "
-                f"{row}, column {shown(name)}; fix it, or write learn=classes if it is a class.",
+                f"{label}: numbers to learn must be finite numbers, got {shown(cell)} in line "
+                f"{line}, column {shown(name)}; fix it, or write learn=classes if it is a class.",
             )
     return np.array([[float(cell) for cell in column] for column in columns]).T
 

@@ -27,7 +27,6 @@ class LearningLoop(SavedLoop):
     shrinks: bool
     signs: Tensor
     _began: float
-    _rounds: int
 
     @property
     def steps(self) -> int:
@@ -52,8 +51,11 @@ class LearningLoop(SavedLoop):
         done, steps = divmod(self.progress.step, self.settings.steps)
         if steps or not done:
             return None
-        start = self.progress.history[(done - 1) * self.settings.steps].theta
-        return shortfall(self.settings, done - 1, start, self.fitted, self.scale, cold=self.cold)
+        records = self.progress.history[(done - 1) * self.settings.steps :]
+        return shortfall(
+            self.settings, done - 1, records[0].theta, self.fitted, self.scale, cold=self.cold,
+            shrunk=any(record.shrunk for record in records),
+        )  # fmt: skip
 
     @property
     def _fraction(self) -> float:
@@ -65,10 +67,12 @@ class LearningLoop(SavedLoop):
         finite = outcome.finite
         if self._went_back(finite) or not finite.any():
             return
-        settings, rate = self.settings, self._rate(self.settings.meta_lr)
+        settings = self.settings
+        # Both are worked out before θ moves, because at the end of a round θ decides what follows.
+        rate, tau_rate = self._rate(settings.meta_lr), self._rate(settings.tau_lr)
         penalised_step(self._theta.u, gradient, self._optimizer, rate, settings, self.signs)
         if self.taus is not None:
-            self.taus.update(outcome, finite, self._rate(self.settings.tau_lr))
+            self.taus.update(outcome, finite, tau_rate)
 
     def _is_chaotic(self, gradients: Tensor, finite: Tensor) -> bool:
         """Return whether the coefficients shrink in this step, because learning is chaotic."""

@@ -15,9 +15,10 @@ from metaplast.terms.coefficients import Coefficients
 
 # The format of `OuterLoop.state`.
 _PARTS = ("u", "step", "trust", "optimizer", "scale", "history", "divergences")
-# Checkpoints of version 0.1 lack these, as do those of loops that average nothing, train all terms
-# from the start, or learn no time constants.
-_MORE = ("latest", "growth", "taus")
+# Earlier checkpoints lack these, as do those of loops that average nothing, train all terms from
+# the start, learn no time constants, or have one round.
+_MORE = ("latest", "growth", "taus", "rounds")
+_MOST_ROUNDS = 1000
 _NUMBERS = ("loss", "score", "l1_norm", "gradient_norm")
 _COUNTS = ("step", "episodes", "active", "non_finite")
 # Entries of the state of torch's optimizers that are never negative.
@@ -55,6 +56,8 @@ def read_stages(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         _check_tensors(state, where)
         state["history"] = _today(entry(state, "history", list, where))
         _check_history(name, state, where)
+        rounds = entry(state, "rounds", int, where) if "rounds" in state else 1
+        check(1 <= rounds <= _MOST_ROUNDS, f"{where} has {rounds} rounds")
         check(isinstance(state["optimizer"], dict), f"the optimizer of {where} is not a dictionary")
     return dict(stages)
 

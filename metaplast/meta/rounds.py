@@ -50,6 +50,7 @@ def shortfall(
     scale: Coefficients,
     *,
     cold: bool,
+    shrunk: bool = False,
 ) -> Shortfall | None:
     """Return the first coefficient that fell short in a round; None if all had enough steps.
 
@@ -60,6 +61,8 @@ def shortfall(
         end: θ at its end.
         scale: the units of θ.
         cold: whether the first steps of the loop were short, because θ was still a guess.
+        shrunk: whether all coefficients shrank in some step, because learning was chaotic. Then one
+            that came nearer to zero says nothing about the steps.
     """
     if settings.optimizer != "Adam" or settings.steps < _FEWEST:
         return None
@@ -68,6 +71,8 @@ def shortfall(
     units, ends = scale.columns(), end.columns()
     for term, starts in start.items():
         for first, last, unit in zip(starts, ends[term], units[term], strict=True):
+            if shrunk and abs(last) < abs(first):
+                continue
             if abs(last - first) > _MOST * longest * unit:
                 return Shortfall(term, first, last, step)
     return None

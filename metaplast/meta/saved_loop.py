@@ -53,6 +53,8 @@ class SavedLoop(ABC):
     taus: LearnedTaus | None = None
     _theta: LearnedTheta
     _optimizer: Adam | torch.optim.Optimizer
+    # The largest number of rounds, see `metaplast.meta.rounds`.
+    _rounds: int = 1
     # The last step, until its record has the angles.
     _unfinished: tuple[Problem, Outcome] | None = None
 
@@ -94,7 +96,9 @@ class SavedLoop(ABC):
             "scale": self._theta.scale,
             "history": [vars(record) for record in progress.history],
             "divergences": progress.divergences,
-        } | ({"latest": torch.stack(latest)} if latest else {})
+            **({"latest": torch.stack(latest)} if latest else {}),
+            **({"rounds": self._rounds} if self._rounds > 1 else {}),
+        }
 
     def _complete(self) -> None:
         """Complete the record of the last step."""
@@ -142,6 +146,8 @@ class SavedLoop(ABC):
             ("taus" in state) == (self.taus is not None),
             "time constants are learned in only one of the two",
         )
+        # A loop of an earlier version has one round: what came after it began where it ended.
+        self._rounds = state.get("rounds", 1)
         theta.scale = state["scale"]
         if "latest" in state:
             theta.latest = tuple(state["latest"])

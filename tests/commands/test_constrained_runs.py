@@ -156,4 +156,4 @@ def test_tasks_that_begin_outside_are_refused(capsys):
     assert guard(run, []) == 2
     error = capsys.readouterr().err.removeprefix("error: ").strip()
     assert_is_one_sentence(error)
-    assert "outside" in error
+    assert "violate the constraint" in error

@@ -308,8 +308,10 @@ def wrong_table(text):
         ("a,kind\n1,x\n\n1e999,y\n", "got inf in line 4, column 'a'"),
         ("a,kind\n1,x\n1,y,2\n", "got 3 in line 3"),
         ("a,kind\n1,x\n1,x\n", "two classes or more, got one"),
-        ("a,kind\n1,0.5\n1,NA\n", "got 'NA' in row 2, column 'kind'"),
-        ("a,kind\n1,0.5\n1,nan\n", "got 'nan' in row 2, column 'kind'"),
+        ("a,kind\n1,0.5\n1,NA\n", "got 'NA' in line 3, column 'kind'"),
+        ("a,kind\n1,0.5\n\n1,nan\n", "got 'nan' in line 4, column 'kind'"),
+        ('a,kind\n1,x\n1,"y\n1,x\n1,y\n', "lines 3 to 5: unexpected end of data; check the quotes"),
+        ('a,kind\n1,x\n1,"y\n1,x\n1,"y\n', "lines 3 to 5: ',' expected after"),
         ("a,kind\n", "no rows below"),
         ("", "is empty"),
         ("1,2\n3,4\n", "names of its columns in the first line"),
@@ -321,6 +323,23 @@ def wrong_table(text):
 )
 def test_a_bad_table_is_refused_with_the_place(text, says):
     assert says in wrong_table(text)
+
+
+def test_a_row_of_several_lines_is_warned_of_once():
+    lines = Path(table()).read_text("utf-8").splitlines()
+    notes = ["note", '"two\nlines"', *["-"] * 9, '"and\nmore\n"', *["-"] * (ROWS - 11)]
+    rows = [f"{note},{line}" for note, line in zip(notes, lines, strict=True)]
+    Path("w.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match="lines 2 to 3 are one row") as caught:
+        split = open_source("csv:w.csv,target=kind,drop=note", REQUEST)
+    assert len(caught) == 1
+    assert f"{ROWS} samples" in split.description
+
+
+def test_a_comma_in_a_quoted_name_is_no_separator():
+    text = Path(table(separator=";")).read_text("utf-8").replace("b b", '"b, b"', 1)
+    Path("w.csv").write_text(text, encoding="utf-8")
+    assert f"{ROWS} samples" in open_source("csv:w.csv,target=kind", REQUEST).description
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Outer loops whose coefficients fell short go on in rounds of larger steps."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.engines import Outcome
 from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.rounds import scheduled, shortfall
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
@@ -112,6 +114,56 @@ def test_a_loop_stopped_anywhere_goes_on_bit_for_bit(at):
     again.run()
     assert again.progress.step == whole.progress.step
     assert torch.equal(again.theta, whole.theta)
+
+
+def test_a_loop_of_an_earlier_version_stays_with_one_round():
+    loop, _ = loop_of(FAR, NEAR, rounds=4)
+    for _ in range(40):
+        loop.run_step()
+    assert not loop.is_done
+    state = loop.state()
+    assert state.pop("rounds") == 4
+    again, _ = loop_of(FAR, NEAR, rounds=4)
+    again.restore(state)
+    assert again.is_done
+    assert again.steps == 40
+    one, _ = loop_of(FAR, NEAR, rounds=1)
+    assert "rounds" not in one.state()
+
+
+def test_both_step_sizes_of_a_step_belong_to_one_round():
+    loop, engine = loop_of(FAR, NEAR, rounds=2, settings=replace(SETTINGS, tau_lr=0.1))
+    for _ in range(40):
+        loop.run_step()
+    # Just beyond the bar; the next step goes back, so that the round would not have fallen short.
+    loop._theta.u.data[0] = START + 0.905 * 0.02 * sum(
+        scheduled("cosine", k / 40) for k in range(40)
+    )
+    engine.target = torch.zeros(2, dtype=torch.float64)
+    rates = []
+    ignored = {
+        name: lambda *_, **__: None for name in ("stayed_finite", "logs", "passed", "restore")
+    }
+    loop.taus = SimpleNamespace(
+        update=lambda outcome, finite, rate: rates.append(rate), state=dict, named={}, **ignored
+    )
+    assert loop.round == 1
+    loop.run_step()
+    assert rates == [pytest.approx(2 * 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("end", "shrunk", "falls_short"),
+    [(0.1, False, True), (0.1, True, False), (0.9, True, True), (-0.9, True, True)],
+)
+def test_coming_nearer_to_zero_says_nothing_if_coefficients_shrank(end, shrunk, falls_short):
+    names = ("error_hebbian",)
+    values = Coefficients(names, torch.tensor([end], dtype=torch.float64))
+    units = Coefficients(names, torch.ones(1, dtype=torch.float64))
+    found = shortfall(
+        SETTINGS, 0, {"error_hebbian": [0.5]}, values, units, cold=False, shrunk=shrunk
+    )
+    assert (found is not None) == falls_short
 
 
 def test_a_coefficient_that_needs_no_scale_is_judged_in_its_own_units():
