@@ -40,7 +40,7 @@ class OverSeeds:
         score: mean held-out score of each run's rule.
         above: the same minus that of a baseline, by name of the baseline.
         terms: number of terms in the rule.
-        kept: number of terms in all rules together.
+        tested: number of terms that were left out in turn, in all runs together.
         missed: how many of these are missed; see `Run.missed`.
         diverged: number of held-out tasks, of all runs, on which a rule diverged.
     """
@@ -50,7 +50,7 @@ class OverSeeds:
     score: Range
     above: dict[str, Range]
     terms: Range
-    kept: int
+    tested: int
     missed: int
     diverged: int
 
@@ -66,7 +66,7 @@ class OverSeeds:
                 for name in runs[0].rivals
             },
             Range.of(len(run.kept) for run in runs),
-            sum(len(run.kept) for run in runs),
+            sum(run.tested for run in runs),
             sum(run.missed for run in runs),
             sum(run.diverged for run in runs),
         )

@@ -100,6 +100,11 @@ class Run:
         return {name: float(test["mean"]) for name, test in tests.items() if name != DISCOVERED}
 
     @property
+    def tested(self) -> int:
+        """Number of terms that were left out in turn, on held-out tasks; 0 without selection."""
+        return len(self.summary["without"])
+
+    @property
     def missed(self) -> int:
         """Number of terms without which the refitted rule scores less on held-out tasks.
 
@@ -193,7 +198,7 @@ def runs_csv(runs: Sequence[Run]) -> str:
     for run in runs:
         own, key = run.summary["heldout"][DISCOVERED], run.scale.key
         row: dict[str, object] = {"l1": run.l1, "seed": run.seed, "terms_searched": run.searched}
-        row |= {"terms_kept": len(run.kept), "terms_missed": run.missed}
+        row |= {"terms_kept": len(run.kept), "terms_missed": run.missed if run.tested else ""}
         row |= {"complexity": run.complexity, key: own["mean"]}
         row |= {f"{key}_low": own["low"], f"{key}_high": own["high"]}
         row |= {"diverged": run.diverged}

@@ -17,6 +17,7 @@ from metaplast.base.errors import require, require_seed, require_within, shown
 from metaplast.base.files import write_text
 from metaplast.base.settings import Settings
 from metaplast.base.tables import new_table
+from metaplast.base.words import amount
 from metaplast.batch_jobs.jobs import Jobs
 from metaplast.batch_jobs.over_seeds import Range, over_seeds
 from metaplast.batch_jobs.sweep import (
@@ -213,7 +214,7 @@ def seeds_table(runs: Sequence[Run]) -> Table:
     groups = over_seeds(runs)
     table = new_table(
         "Held-out tasks, over seeds: median, and lowest to highest",
-        caption="missed: terms without which the refitted rule scores less, of all kept terms",
+        caption="missed: terms whose removal lowers the score, of those that were left out",
         padding=(0, 1, 0, 0),
     )
     unit = f"\n{scale.name}, %" if scale.percent else f"\n{scale.name}"
@@ -222,11 +223,11 @@ def seeds_table(runs: Sequence[Run]) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     for each in groups:
         table.add_row(
-            f"{each.l1:g}",
+            f"{each.l1:g}\n{amount(each.runs, 'seeds', 'seed')}",
             _range(each.score, scale.number),
             *(_range(change, scale.number) for change in each.above.values()),
             _range(each.terms, "{:g}".format),
-            f"{each.missed}/{each.kept}",
+            f"{each.missed}/{each.tested}" if each.tested else "–",
             f"{each.diverged}",
         )
     return table

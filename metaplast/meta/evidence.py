@@ -66,11 +66,12 @@ class Evidence:
             return cls(nothing, nothing, nothing)
         sites = gradients.shape[1] if gradients.dim() == 3 else 1
         every = gradients.flatten(1)
-        tiny = torch.finfo(every.dtype).tiny
+        tiny, huge = torch.finfo(every.dtype).tiny, torch.finfo(every.dtype).max
         limit = OUTLIER * every.abs().median(0).values
         bounded = every.clamp(-limit, limit)
         mean, spread = bounded.mean(0), bounded.std(0) / math.sqrt(len(bounded))
-        errors = mean / spread.clamp_min(tiny)
+        # If all tasks have the same gradient, the quotient may overflow.
+        errors = (mean / spread.clamp_min(tiny)).clamp(-huge, huge)
         norms = (every * active.repeat(sites)).square().sum(1, keepdim=True) + every.square()
         factors = (clip / norms.sqrt().clamp_min(tiny)).clamp(max=1.0) if clip else 1.0
         found = [each.reshape(sites, -1) for each in (mean, errors, (every * factors).mean(0))]

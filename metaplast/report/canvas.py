@@ -101,21 +101,26 @@ def new_figure(
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look, float]], rows: int = 1) -> None:
     """Write names beside the ends of lines; names that would overlap are moved apart.
 
+    If there is no room for all, the faintest ones are left out, those nearest to zero first.
+
     Args:
         axes: the axes whose lines end at the right side; limits are final.
         ends: height, name, style and opacity of each; those without a finite height are left out.
         rows: number of rows of panels in the figure.
     """
+    # The axes are about this share of their row's height; a line of text takes 10.5 points.
+    height = axes.get_figure(root=True).get_size_inches()[1] / rows  # type: ignore[union-attr]
+    gap = 10.5 / (height * 72 * 0.72)
     ends = [end for end in ends if math.isfinite(end[0])]
+    clearest = sorted(ends, key=lambda end: (end[3], abs(end[0])), reverse=True)
+    fitting = {end[1] for end in clearest[: 1 + int(1 / gap)]}
+    ends = [end for end in ends if end[1] in fitting]
     if not ends:
         return
     right = axes.get_xlim()[1], axes.get_ylim()[1]  # Reading the limits completes autoscaling.
     scale, limits = axes.transScale, axes.transLimits
     heights = [float(limits.transform(scale.transform((right[0], e[0])))[1]) for e in ends]
     order = sorted(zip(heights, ends, strict=True), key=lambda pair: pair[0])
-    # The axes are about this share of their row's height; a line of text takes 10.5 points.
-    height = axes.get_figure(root=True).get_size_inches()[1] / rows  # type: ignore[union-attr]
-    gap = 10.5 / (height * 72 * 0.72)
     places = _spread([height for height, _ in order], gap, 0, 1)
     for (height, (_, name, how, opacity)), place in zip(order, places, strict=True):
         axes.annotate(

@@ -94,6 +94,8 @@ def trajectories(
         ends = []
         for name, line in terms.items():
             kept = line.final is not None
+            if not kept and not line.values.any():
+                continue  # Never tried: in a large pool, hundreds of such lines lie on the axis.
             style_of = how.get(name, Look(GREY))
             opacity = 1.0 if kept else FADED
             axes.plot(

@@ -372,6 +372,12 @@ def test_of_several_sites_the_strongest_counts():
     assert float(found.mean[2]) == pytest.approx(-0.5, abs=0.05)
 
 
+def test_equal_gradients_of_all_tasks_are_finite_evidence():
+    found = Evidence.of(torch.full((4, 2), 30.0), torch.tensor([True, False]), 1.0)
+    assert bool(found.errors.isfinite().all())
+    assert positions(found, torch.tensor([True, False])) == [1]
+
+
 @pytest.mark.parametrize("tasks", [0, 1])
 def test_too_few_tasks_say_nothing(tasks):
     found = Evidence.of(torch.ones(tasks, 2), torch.tensor([True, False]), 1.0)

@@ -215,7 +215,7 @@ def test_seeds_are_summarised_for_each_penalty():
     assert high.above["backprop"] == Range(pytest.approx(0), pytest.approx(-0.1), 0.8 - 0.75)
     assert high.terms == Range(2, 1, 2)
     # The removal of each rule's second term has a band that includes zero.
-    assert (high.missed, high.kept, high.diverged) == (3, 5, 3)
+    assert (high.missed, high.tested, high.diverged) == (3, 5, 3)
 
 
 def test_the_table_over_seeds_fits_on_a_screen(capsys, monkeypatch):
@@ -225,10 +225,23 @@ def test_the_table_over_seeds_fits_on_a_screen(capsys, monkeypatch):
         run.summary["heldout"]["feedback_alignment"] = {"mean": 0.2}
     make_console().print(seeds_table(runs))
     printed = capsys.readouterr().out
+    assert printed.count("2 seeds") == printed.count("3 seeds") == 1
     for cell in ("70.0 to 80.0", "10.0 to 20.0", "50.0 to 60.0", "1 to 2", "3/5"):
         assert cell in printed
     assert "…" not in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_what_was_not_left_out_does_not_count_as_needless(capsys):
+    known = made(0.0, 0, TWO, [1.0])
+    known.summary["without"] = {}
+    console = make_console()
+    console.print(seeds_table([known]))
+    assert "0/" not in capsys.readouterr().out
+    both = over_seeds([replace(known, l1=0.1), made(0.1, 1, TWO, [1.0])])
+    assert [(each.missed, each.tested) for each in both] == [(1, 2)]
+    (row,) = csv.DictReader(runs_csv([known]).splitlines())
+    assert row["terms_missed"] == ""
 
 
 def test_tables_are_tidy():

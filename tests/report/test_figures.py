@@ -105,6 +105,24 @@ def test_labels_keep_their_distance_their_order_and_stay_inside(values):
     assert max(places) <= 1 + 1e-9
 
 
+def test_a_large_pool_leaves_room_for_the_names_of_the_rule():
+    x = np.arange(3.0)
+    kept = {f"k{i}": Trajectory(x, 0.001 * x[:, None], np.array([0.001])) for i in range(4)}
+    tried = {f"t{i}": Trajectory(x, (1 + i) * x[:, None]) for i in range(30)}
+    untried = {f"u{i}": Trajectory(x, 0 * x[:, None]) for i in range(300)}
+    (axes,) = figures.trajectories({**untried, **tried, **kept}, x="x", y="θ").axes
+    names = {text.get_text() for text in axes.texts}
+    assert kept.keys() <= names
+    assert not names & untried.keys()
+    # The largest of those that were tried and dropped have the places that are left.
+    assert {"t29", "t28"} <= names
+    assert "t0" not in names
+    assert 12 < len(names) < 25
+    places = sorted(text.xyann[1] for text in axes.texts)
+    assert places[0] >= 0
+    assert places[-1] <= 1
+
+
 def some_figures():
     x = np.arange(1.0, 6)
     curve = Curve(x, x, x - 0.5, x + 0.5)
