@@ -98,7 +98,9 @@ class ProgressBar(Observer):
         every = max(1, loop.steps // 5) if growth is None else growth.settings.cycle
         if self._plain and (loop.is_done or (record.step + 1) % every == 0):
             step = f"step {record.step + 1}"
-            place = f"{step}/{loop.steps}" if growth is None else f"{step}{_decision(growth)}"
+            place = (
+                f"{step}/{loop.steps}" if growth is None else f"{step}{_decision(growth, record)}"
+            )
             self._console.out(f"{name}: {place}, {status}, {in_words(self._left.seconds)}")
 
     def tested(self, name: str, episodes: int) -> None:
@@ -125,11 +127,13 @@ class ProgressBar(Observer):
             )  # fmt: skip
 
 
-def _decision(growth: Growth) -> str:
+def _decision(growth: Growth, record: Record) -> str:
     """Return what a search has just decided about a candidate, in words."""
     if not growth.trials:
         return ""
     last = growth.trials[-1]
+    if last.step != record.step:
+        return ", measured again with all candidates"
     return f", {last.term} {'entered' if last.entered else 'did not help'}"
 
 

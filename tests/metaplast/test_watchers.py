@@ -171,6 +171,20 @@ def test_a_growing_search_says_once_that_it_tries_values():
     assert 1 <= len(said) <= 1 + sum(trial.entered for trial in result.trials)
 
 
+def test_a_growing_search_says_when_all_candidates_are_measured():
+    console = Console(file=io.StringIO(), width=140)
+    config = DiscoveryConfig(
+        terms="products*fading:5", entry=4, look=4, **(SMALL | {"refit": 0, "shots": 4})
+    )
+    result = Discovery(config, observers=[ProgressBar(console)], split=SPLIT).run()
+    lines = console.file.getvalue().splitlines()
+    decisions = [line for line in lines if line.startswith("searching: step")]
+    again = [line for line in decisions if "measured again with all candidates" in line]
+    assert len(again) == 1
+    # Every other line, but for that of the first look, is about one trial.
+    assert len(decisions) == len(result.trials) + 2
+
+
 @pytest.mark.parametrize("width", [70, 80, 120])
 def test_the_bar_cuts_no_name(width):
     name = max((term.name for term in all_terms().values()), key=len)
