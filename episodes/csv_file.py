@@ -74,7 +74,7 @@ class CsvSource(FileSource):
 
 
 def _rows(label: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of each line that is not blank, and its cells."""
+    """Yield each row that is not blank: the number of its last line, and its cells."""
     opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:

@@ -170,7 +170,9 @@ class Loops:
 
     def known(self, rule: KnownRule) -> OuterLoop:
         """Return the loop that learns the coefficients of a known rule, without penalty."""
-        settings = replace(self.config.outer, l1=0.0)
+        # A baseline starts at a usual value, not at one that was learned: it has far to go.
+        scaling = "down" if self.config.scaling == "start" else self.config.scaling
+        settings = replace(self.config.outer, l1=0.0, scaling=scaling)
         return self.make(rule.name, self.known_learner(rule), settings=settings, rounds=ROUNDS)
 
     def evaluate(

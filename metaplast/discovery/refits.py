@@ -103,7 +103,7 @@ class Refits:
         return self._try(AGAIN, fit, fit.kept, fit.theta)
 
     def longer(self, fit: Fit) -> Fit:
-        """Return one more refit of the same terms, to compare with rules that had one more."""
+        """Return another refit of the same terms, to compare with rules refitted as often."""
         return self._try(LONGER, fit, fit.kept, fit.theta)
 
     def fresh(self, fit: Fit, turn: int) -> Fit:

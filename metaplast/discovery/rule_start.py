@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from metaplast.base.errors import UserError, require, shown
+from metaplast.terms.clocks import differ_in_tau_alone
 from metaplast.terms.library import get_term
 from metaplast.terms.term import Term
 
@@ -52,11 +53,17 @@ def read_start(path: str) -> RuleStart:
 
 def _require_installed(term: Term, path: str) -> None:
     try:
-        same = get_term(term.name).formula == term.formula
+        here = get_term(term.name)
     except UserError:
-        same = False
+        here = None
     require(
-        same,
+        here is None or here.formula == term.formula or not differ_in_tau_alone(here, term),
+        f"--terms {shown(path)} has a term {term.name!r} with a learned time constant, from which "
+        f"a run cannot start; write its terms with one initial coefficient each, such as F0=0.02.",
+    )
+    require(
+        here is not None and here.formula == term.formula,
         f"--terms {shown(path)} has a term {term.name!r} that is not installed with this meaning; "
-        f"install its package, or give the term to metaplast.discover(terms=…).",
+        f"install its package, or write the other terms with one initial coefficient each, such as "
+        f"F0=0.02.",
     )

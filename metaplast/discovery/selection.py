@@ -80,7 +80,7 @@ class Refitter(Protocol):
         """Return the refit of the same terms."""
 
     def longer(self, fit: Fit) -> Fit:
-        """Return one more refit of the same terms, to compare with rules that had one more."""
+        """Return another refit of the same terms, to compare with rules refitted as often."""
 
     def rival(self, without: Fit, position: int) -> int | None:
         """Return the term to try in place of one that a fit does not have, or None."""

@@ -62,7 +62,7 @@ class RuleSettings(Settings):
         if isinstance(self.terms, PurePath):
             object.__setattr__(self, "terms", str(self.terms))
         super().__post_init__()
-        if self.terms.strip().endswith(SUFFIX):
+        if self.terms.strip().lower().endswith(SUFFIX):
             start = read_start(self.terms.strip())
             object.__setattr__(self, "terms", start.terms)
             object.__setattr__(self, "feedback", self.feedback or start.feedback)

@@ -29,7 +29,7 @@ from metaplast.meta.growth_settings import GrowthSettings, Trial
 DIVERGED = 1e30
 # The parts of a state in a checkpoint, and those that earlier versions did not have.
 _PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
-_NEWER = ("probed", "evidence", "waiting")
+_NEWER = ("probed", "evidence", "waiting", "skipped")
 
 
 class Growth:
@@ -42,8 +42,8 @@ class Growth:
     difference below zero, unless the score is lower too. Otherwise the rule goes back to its
     previous state, and the next candidate is tried. If `tries` candidates in a row fail, or if the
     gradient supports none, values of the candidates' coefficients are tried once. If no value
-    helps, or if `tries` more candidates fail, the search ends, unless candidates wait. Then the
-    rule is trained and measured once more, and they are tried like the others.
+    helps, or if `tries` more candidates fail, the search ends, unless candidates wait. Then another
+    look measures the rule with all candidates, and those that waited are tried like the others.
 
     Args:
         settings: when a candidate enters.
@@ -55,6 +55,7 @@ class Growth:
         active: which terms the rule has, [term].
         done: whether the search has ended.
         trials: the candidates that were tried, in order.
+        looked: the outer step that ended the last look; −1 before, and after a checkpoint.
         fitted: u of the rule before the current candidate entered; None before the first look.
         before: the scores and negated losses of that rule on the tasks of a look, [task, 2].
     """
@@ -66,10 +67,13 @@ class Growth:
         self.active = start.clone()
         self.done = False
         self.trials: list[Trial] = []
+        self.looked = -1
         self._names, self._signs = tuple(names), signs
         waits = [name in settings.waiting for name in self._names]
         self._later = torch.tensor(waits, dtype=torch.bool, device=start.device) & ~start
         self._is_waiting = bool(self._later.any())
+        # Training steps that were left out, because a look followed another one.
+        self._skipped = 0
         self._trying: Candidate | None = None
         self._queue: list[Candidate] = []
         self.fitted: Tensor | None = None
@@ -103,12 +107,12 @@ class Growth:
 
     def place(self, step: int) -> int | None:
         """Return the position of an outer step within its look; None in training."""
-        place = step % self.settings.cycle - self.settings.train
+        place = (step + self._skipped) % self.settings.cycle - self.settings.train
         return place if place >= 0 else None
 
     def fraction(self, step: int) -> float:
         """Return what fraction of the current training has passed at an outer step, 0 … 1."""
-        return min(1.0, step % self.settings.cycle / self.settings.train)
+        return min(1.0, (step + self._skipped) % self.settings.cycle / self.settings.train)
 
     def see(self, scores: Tensor, losses: Tensor, gradients: Tensor) -> None:
         """Record the tasks of one outer step of a look.
@@ -134,6 +138,7 @@ class Growth:
         """
         scores, gradients = torch.cat(self._scores), torch.cat(self._gradients)
         self._scores, self._gradients = [], []
+        self.looked = step
         stays = self.before is None or self._entered(step, scores)
         if stays:
             self.active &= _used(u)
@@ -190,7 +195,8 @@ class Growth:
         self.done = not self._is_waiting
         if self._is_waiting:
             self._is_waiting = False
-            # The next look measures the rule and all candidates anew.
+            # The next look measures the same rule with all candidates.
+            self._skipped += self.settings.train
             self.before = None
 
     def _entered(self, step: int, scores: Tensor) -> bool:
@@ -225,6 +231,7 @@ class Growth:
             "trials": [asdict(trial) for trial in self.trials],
             "probed": self._probed,
             "waiting": self._is_waiting,
+            "skipped": self._skipped,
             **tensors,
         }
 
@@ -259,6 +266,8 @@ class Growth:
         self._probed = entry(state, "probed", bool, where) if "probed" in state else True
         # In earlier versions no candidate waited.
         self._is_waiting = "waiting" in state and entry(state, "waiting", bool, where)
+        self._skipped = entry(state, "skipped", int, where) if "skipped" in state else 0
+        check(self._skipped in (0, self.settings.train), f"{where} left out {self._skipped} steps")
         self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
         self.trials = [_trial(data, self._names) for data in entry(state, "trials", list, where)]
 

@@ -16,7 +16,7 @@ class GrowthSettings:
     Attributes:
         train: outer steps in which the rule is fitted after a term has entered.
         look: outer steps in which θ is held fixed: they measure the rule and the gradient for every
-            candidate, on the same tasks each time.
+            candidate that does not wait, on the same tasks each time.
         bar: the penalty λ, which a candidate's mean gradient must exceed.
         clip: largest norm of a task's gradient; 0 for no limit.
         errors: least size of a candidate's mean gradient in standard errors.
@@ -47,7 +47,7 @@ class GrowthSettings:
     @property
     def steps(self) -> int:
         """Outer steps of the longest search."""
-        return (1 + self.most) * self.cycle
+        return (1 + self.most) * self.cycle + (self.look if self.waiting else 0)
 
     def judged(
         self, gradients: Tensor, active: Tensor, signs: Tensor

@@ -15,7 +15,7 @@ from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.evolution import EvolutionStrategy
-from metaplast.meta.scale import term_sizes, units
+from metaplast.meta.scale import start_units, term_sizes, units
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
@@ -143,7 +143,7 @@ class LoopTasks:
         """Return the units of θ; they are 1 without scaling, or if all terms start at zero.
 
         The reference terms of `units` are the terms that do not start at zero. With the scaling
-        "start", the unit of a coefficient is the size of its initial value, unless that is zero.
+        "start", they are those of `start_units`.
 
         Args:
             start: initial θ.
@@ -158,10 +158,9 @@ class LoopTasks:
         sizes = term_sizes(self.learner, theta, problem.state, problem.episodes)
         if tied or not start.is_per_layer:
             sizes = sizes.square().mean(0).sqrt()
-        found = units(sizes, reference).expand_as(theta).clone()
-        if self.settings.scaling == "start":
-            return torch.where(theta != 0, theta.abs(), found)
-        return found
+        if self.settings.scaling == "start" and bool(theta.any()):
+            return start_units(sizes, theta)
+        return units(sizes, reference).expand_as(theta).clone()
 
     def outcome(self, problem: Problem, scale: Tensor, step: int, tasks: str) -> Outcome:
         """Return the outcome of a problem with its gradient; `scale` has the units of its terms."""

@@ -71,7 +71,7 @@ def shortfall(
     units, ends = scale.columns(), end.columns()
     for term, starts in start.items():
         for first, last, unit in zip(starts, ends[term], units[term], strict=True):
-            if shrunk and abs(last) < abs(first):
+            if shrunk and abs(last) < abs(first) and first * last >= 0:
                 continue
             if abs(last - first) > _MOST * longest * unit:
                 return Shortfall(term, first, last, step)

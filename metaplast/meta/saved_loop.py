@@ -134,6 +134,8 @@ class SavedLoop(ABC):
             DataError: if the state does not fit this loop.
         """
         progress, settings, theta = self.progress, self.settings, self._theta
+        # A loop of an earlier version has one round: what came after it began where it ended.
+        self._rounds = state.get("rounds", 1)
         require_state(
             state, theta.named(theta.u.detach()), self._most_steps, settings.meta_batch,
             theta.window, self._optimizer,
@@ -146,8 +148,6 @@ class SavedLoop(ABC):
             ("taus" in state) == (self.taus is not None),
             "time constants are learned in only one of the two",
         )
-        # A loop of an earlier version has one round: what came after it began where it ended.
-        self._rounds = state.get("rounds", 1)
         theta.scale = state["scale"]
         if "latest" in state:
             theta.latest = tuple(state["latest"])

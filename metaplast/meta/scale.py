@@ -54,6 +54,26 @@ def units(sizes: Tensor, reference: Tensor) -> Tensor:
     return (measure / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)).clamp(max=1.0)
 
 
+def start_units(sizes: Tensor, theta: Tensor) -> Tensor:
+    """Return the units of θ in which each coefficient starts at 1 or −1.
+
+    A term that starts at zero has the unit at which its update is as large as that of the others at
+    their start, in the root mean square, but at most 1. If a size is not finite, because every
+    episode diverged, it has the largest unit of the others.
+
+    Args:
+        sizes: the sizes of the terms' updates, [term] or [site, term].
+        theta: the initial coefficients, at least one of them not zero, [term] or [site, term].
+    """
+    starts = theta != 0
+    squares = (theta * sizes).square()
+    begun = (squares.sum(-1, keepdim=True) / starts.sum(-1, keepdim=True).clamp_min(1)).sqrt()
+    others = (begun / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)).clamp(max=1.0)
+    if not (torch.isfinite(sizes).all() and (begun > 0).all()):
+        others = theta.abs().max().expand_as(theta)
+    return torch.where(starts, theta.abs(), others)
+
+
 def _squares(learner: Learner, state: State, example: Examples, like: Tensor) -> Tensor:
     """Return ‖F‖²_F of every term at every site after one example, [episode, site, term]."""
     found = torch.zeros_like(like)

@@ -249,6 +249,11 @@ def _started(entry: str) -> Term:
     name, mark, number = entry.partition("=")
     if not mark:
         return get_term(name)
+    require(
+        bool(name),
+        f"--terms takes the name of a term before =, got {shown(entry)}; write F0=0.02 without "
+        f"spaces.",
+    )
     several = match(name, pools()) or match(name, known_rules())
     require(
         several is None or match(name, all_terms()) is not None,

@@ -95,8 +95,11 @@ class ProgressBar(Observer):
         self._move(name, status)
         # A bar can be redrawn only in a terminal. Elsewhere, print a line now and then.
         growth = loop.growth
-        every = max(1, loop.steps // 5) if growth is None else growth.settings.cycle
-        if self._plain and (loop.is_done or (record.step + 1) % every == 0):
+        if growth is None:
+            is_time = (record.step + 1) % max(1, loop.steps // 5) == 0
+        else:
+            is_time = record.step == growth.looked
+        if self._plain and (loop.is_done or is_time):
             step = f"step {record.step + 1}"
             place = (
                 f"{step}/{loop.steps}" if growth is None else f"{step}{_decision(growth, record)}"
@@ -129,11 +132,10 @@ class ProgressBar(Observer):
 
 def _decision(growth: Growth, record: Record) -> str:
     """Return what a search has just decided about a candidate, in words."""
-    if not growth.trials:
-        return ""
-    last = growth.trials[-1]
-    if last.step != record.step:
-        return ", measured again with all candidates"
+    last = growth.trials[-1] if growth.trials else None
+    if last is None or last.step != record.step:
+        again = record.step >= growth.settings.cycle
+        return ", measured again with all candidates" if again else ""
     return f", {last.term} {'entered' if last.entered else 'did not help'}"
 
 

@@ -142,24 +142,48 @@ def test_candidates_that_wait_are_not_measured_until_no_other_helps():
     # Oja's rule promises most from the start.
     assert tried(loop) == [("error_error", True), ("oja", True)]
     assert loop.theta[:3].tolist() == pytest.approx([0.5, -0.3, 0.5], abs=0.15)
-    # Two looks at three terms end with no candidate; the next training is that of the same rule.
+    # After two looks at three terms, another one follows at once: it measures all.
     kinds = [
         tuple(term.name for term in problem.learner.terms)
         for problem in engine.trained + engine.looks
     ]
     assert kinds.count(("error_hebbian", "error_error", "decay")) == 2 * SETTINGS.look
-    assert kinds.count(("error_hebbian", "error_error")) == 2 * SETTINGS.train
+    assert kinds.count(("error_hebbian", "error_error")) == SETTINGS.train
     assert kinds.count(TERMS) == len(engine.looks) == 2 * SETTINGS.look
+    steps = [record.step for record in loop.progress.history]
+    assert steps == list(range(3 * SETTINGS.cycle + SETTINGS.look))
+    # It measures the rule as it was, on the same tasks.
+    same = [p for p in engine.trained if p.learner.terms[-1].name == "decay"][-SETTINGS.look :]
+    for old, new in zip(same, engine.looks, strict=False):
+        assert old.theta[:2].tolist() == new.theta[:2].tolist()
+        assert torch.equal(old.episodes.support_x, new.episodes.support_x)
 
 
 def test_if_nothing_else_helps_those_that_wait_are_tried():
     loop = loop_of(Valley({"error_hebbian": 0.5, "oja": 0.8}), growth=WAITING)
     loop.run()
     assert tried(loop) == [("oja", True)]
-    nothing = loop_of(Valley({"error_hebbian": 0.5}), growth=WAITING)
+    nothing = loop_of(Valley({"error_hebbian": 0.5}, noise=0.0), growth=WAITING)
     nothing.run()
     assert tried(nothing) == []
-    assert nothing.progress.step == 2 * SETTINGS.cycle
+    assert nothing.progress.step == SETTINGS.cycle + SETTINGS.look
+
+
+def test_candidates_that_waited_are_measured_even_if_the_others_use_up_all_trials():
+    target = {"error_hebbian": 0.5, "error_error": -0.3, "oja": 0.5, "presynaptic_error": 0.4}
+    loop = loop_of(Valley(target), growth=replace(WAITING, most=2))
+    loop.run()
+    assert tried(loop) == [("error_error", True), ("oja", True)]
+    assert loop.growth.done
+    assert loop.growth.positions == [0, 1, 2]
+
+
+def test_a_term_that_the_rule_begins_with_does_not_wait():
+    growth = replace(SETTINGS, waiting=frozenset({"error_hebbian", "oja"}))
+    loop = loop_of(Valley({"error_hebbian": 0.5, "decay": 0.3}), growth=growth)
+    assert loop.growth.measured == [0, 1, 3, 4]
+    loop.run()
+    assert tried(loop)[0] == ("decay", True)
 
 
 def test_values_of_candidates_that_wait_are_not_tried():
@@ -211,7 +235,7 @@ def test_a_term_that_training_brings_to_zero_leaves():
     assert growth.positions == [1, 2]
 
 
-STOPS = (1, 29, 31, 33, 34, 62, 66, 70, 98)
+STOPS = (1, 29, 31, 33, 34, 36, 62, 66, 67, 69, 70, 98)
 
 
 @pytest.mark.slow
@@ -294,6 +318,8 @@ def test_an_interrupt_in_a_decision_leaves_the_state_before_the_step(monkeypatch
         ("fitted", torch.ones(3)),
         ("gradients", [torch.ones(4, 3)]),
         ("trials", [{"step": 1}]),
+        ("skipped", 7),
+        ("waiting", 1),
     ],
 )
 def test_a_damaged_state_is_refused(part, value):

@@ -7,9 +7,11 @@ import pytest
 import torch
 from support import Clouds, named
 
+from metaplast.base.plain_data import DataError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.engines import Outcome
+from metaplast.meta.loop_state import read_stages
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.rounds import scheduled, shortfall
 from metaplast.meta.settings import OuterSettings
@@ -131,6 +133,24 @@ def test_a_loop_of_an_earlier_version_stays_with_one_round():
     assert "rounds" not in one.state()
 
 
+def test_a_loop_takes_over_the_rounds_of_its_checkpoint():
+    loop, _ = loop_of(FAR, NEAR, rounds=4)
+    for _ in range(41):
+        loop.run_step()
+    again, _ = loop_of(FAR, NEAR, rounds=1)
+    again.restore(loop.state())
+    again.run()
+    assert again.steps == 120
+
+
+@pytest.mark.parametrize("rounds", [0, 1001, 2.0, "2"])
+def test_a_checkpoint_with_a_strange_number_of_rounds_is_refused(rounds):
+    loop, _ = loop_of(FAR, NEAR, rounds=2)
+    state = loop.state() | {"rounds": rounds}
+    with pytest.raises(DataError, match="rounds"):
+        read_stages({"stages": {"search": state}})
+
+
 def test_both_step_sizes_of_a_step_belong_to_one_round():
     loop, engine = loop_of(FAR, NEAR, rounds=2, settings=replace(SETTINGS, tau_lr=0.1))
     for _ in range(40):
@@ -154,7 +174,14 @@ def test_both_step_sizes_of_a_step_belong_to_one_round():
 
 @pytest.mark.parametrize(
     ("end", "shrunk", "falls_short"),
-    [(0.1, False, True), (0.1, True, False), (0.9, True, True), (-0.9, True, True)],
+    [
+        (0.1, False, True),
+        (0.1, True, False),
+        (0.9, True, True),
+        (-0.9, True, True),
+        # Shrinking does not change a sign.
+        (-0.45, True, True),
+    ],
 )
 def test_coming_nearer_to_zero_says_nothing_if_coefficients_shrank(end, shrunk, falls_short):
     names = ("error_hebbian",)

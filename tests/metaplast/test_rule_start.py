@@ -11,12 +11,15 @@ from metaplast.base.errors import UserError
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.run import Discovery
 from metaplast.engines import get_engine
+from metaplast.meta.loop_tasks import CALIBRATION
 from metaplast.meta.outer_loop import OuterLoop
+from metaplast.meta.scale import start_units, term_sizes
 from metaplast.meta.settings import OuterSettings
 from metaplast.rules.rule import Rule
 from metaplast.systems.fully_connected import FullyConnected
 from metaplast.systems.learner import Learner
 from metaplast.terms.algebra import outer, post, pre
+from metaplast.terms.clocks import clocks_of, retimed
 from metaplast.terms.coefficients import Coefficients
 from metaplast.terms.library import choose_terms, get_term
 from metaplast.terms.term import Term
@@ -56,6 +59,8 @@ def test_names_may_have_an_initial_coefficient():
         ("F0=0.1*fading:250", r"goes with the name of one pool"),
         ("mine/rule.json*fading:250", r"goes with the name of one pool"),
         ("nothing=3", "unknown term 'nothing'"),
+        ("F0 = 0.02", "write F0=0.02 without spaces"),
+        ("=0.3", "got '=0.3'"),
     ],
 )
 def test_a_wrong_coefficient_is_refused(text, words):
@@ -74,7 +79,8 @@ def test_a_rule_file_gives_terms_coefficients_and_feedback(tmp_path):
     assert DiscoveryConfig(terms=path, **TINY) == config
     assert DiscoveryConfig(terms=path, feedback="fixed", **TINY).feedback_name == "fixed"
     # The run does not depend on the file any more.
-    path.unlink()
+    assert DiscoveryConfig(terms=path.rename(tmp_path / "RULE.JSON"), **TINY) == config
+    (tmp_path / "RULE.JSON").unlink()
     assert DiscoveryConfig.from_json(config.to_json()) == config
 
 
@@ -102,10 +108,12 @@ def test_learning_starts_at_the_coefficients_of_the_file(tmp_path):
 
 def test_an_unfit_rule_file_is_refused(tmp_path):
     mine = Term("mine", outer(post.activity, pre.error), "made up")
+    slow = retimed([get_term("covariance")], {clocks_of([get_term("covariance")])[0]: 17.3})[0]
     rules = {
         "for each layer": Rule(named("error_hebbian"), ((0.1,), (0.2,)), "fixed"),
         "has none": Rule((), ((),), "fixed"),
         "'mine' that is not installed": Rule((mine,), ((0.1,),), "fixed"),
+        "'covariance' with a learned time": Rule((slow,), ((0.1,),), "fixed"),
     }
     for words, rule in rules.items():
         rule.save(tmp_path / "rule.json")
@@ -135,8 +143,36 @@ def loop_of(scaling, start, **settings):
 def test_coefficients_may_be_learned_in_units_of_where_they_start():
     start = [0.02, -0.003, 0.0]
     own, down = loop_of("start", start)._theta.scale, loop_of("down", start)._theta.scale
-    assert own.tolist() == [0.02, 0.003, down[2].item()]
-    assert 0 < down[2] <= 1
+    assert own[:2].tolist() == [0.02, 0.003]
+    # The update of the third term is then as large as those of the others at their start.
+    sizes = loop_of("none", start)
+    problem = sizes.problem(CALIBRATION, 4, sizes.theta)
+    each = term_sizes(sizes.learner, sizes.theta, problem.state, problem.episodes)
+    each = each.square().mean(0).sqrt()
+    begun = (each * torch.tensor(start).abs())[:2].square().mean().sqrt()
+    assert down[2] < 1
+    assert float(own[2] * each[2]) == pytest.approx(float(begun), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), 0.0])
+def test_units_are_positive_whatever_the_sizes(size):
+    theta = torch.tensor([[0.02, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    sizes = torch.tensor([[size, 2.0], [1.0, 0.0]], dtype=torch.float64)
+    found = start_units(sizes, theta)
+    assert float(found[0, 0]) == 0.02
+    assert bool((found > 0).all())
+    assert bool((found <= 1).all())
+
+
+def test_baselines_keep_their_own_units(tmp_path):
+    settings = TINY | {"episodes": 160, "shots": 20}
+    found = {}
+    for scaling in ("down", "start"):
+        config = DiscoveryConfig(terms=rule_file(tmp_path), scaling=scaling, **settings)
+        found[scaling] = Discovery(config).run()
+    one, other = (r.heldout["backprop"].score.tolist() for r in found.values())
+    assert one == other
+    assert found["down"].rule != found["start"].rule
 
 
 def test_perturbations_are_then_shares_of_each_coefficient():
