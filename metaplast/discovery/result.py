@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from metaplast.meta.record import Record
 from metaplast.rules.recovery import Recovery
 from metaplast.rules.rule import Rule
 from metaplast.tasks.source import held_out_word
+from metaplast.terms.term import Term
 
 # Names of the stages of a run, and of the discovered rule in the test. `trial` returns the names of
 # selection's trials, and a baseline's stage has the name of its rule.
@@ -26,6 +28,8 @@ SEARCH = "search"
 REFIT = "refit"
 SELECT = "select"
 DISCOVERED = "discovered"
+# A table of candidates has about this many rows at most; a pool may have hundreds.
+MOST_SHOWN = 40
 _TRIAL = re.compile(rf"{SELECT} \d+: ")
 
 
@@ -54,6 +58,29 @@ def unsupported(sign: int, errors: float) -> str:
     # A coefficient moves against the gradient.
     barred = f" to θ {'<' if sign > 0 else '>'} 0" if sign * errors > 0 else ""
     return f"gradient {abs(errors):.1f} s.e.{barred}"
+
+
+def clearest(
+    terms: Iterable[Term], first: Collection[str], errors: Mapping[str, float]
+) -> tuple[Term, ...]:
+    """Return the candidates that a table has room for, in the given order.
+
+    Args:
+        terms: all candidates.
+        first: names of those that are always shown.
+        errors: the gradient for each other one at the rule, in standard errors, by name; those with
+            the largest are shown, too, `MOST_SHOWN` candidates in all.
+    """
+    terms = tuple(terms)
+    rest = [term.name for term in terms if term.name not in first]
+    rest.sort(key=lambda name: -abs(errors.get(name, 0.0)))
+    shown = {*first, *rest[: max(0, MOST_SHOWN - len(first))]}
+    return tuple(term for term in terms if term.name in shown)
+
+
+def left_out(number: int) -> str | None:
+    """Return the line below a table that leaves out this number of candidates; None for 0."""
+    return f"and {number} more that were dropped, with smaller gradients" if number else None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from metaplast.base.bands import BAND, Band
 from metaplast.base.errors import UserError
 from metaplast.base.files import write_text
 from metaplast.base.paths import AnyPath, as_path
-from metaplast.discovery.result import DISCOVERED
+from metaplast.discovery.result import DISCOVERED, left_out
 from metaplast.report.canvas import inlined, save_figure, svg
 from metaplast.report.facts import facts
 from metaplast.report.pictures import Picture, pictures
@@ -98,7 +98,8 @@ def render(run: FinishedRun, shown: list[Picture], drawings: Mapping[str, str]) 
         rule_picture=RULE_PICTURE,
         rules=[_rule_row(run, name) for name in run.summary["heldout"]],
         lengths=_length_rows(run),
-        terms=[_term_row(run, term) for term in run.terms],
+        terms=[_term_row(run, term) for term in run.shown],
+        terms_left_out=left_out(len(run.terms) - len(run.shown)),
         trials=[_trial_row(run, trial) for trial in run.summary.get("trials", [])],
         figures=drawn,
         held_out=held_out_word(run.summary["held_out"], run.objective.target_kind),

@@ -11,7 +11,7 @@ from rich.table import Table
 from metaplast.base.bands import BAND
 from metaplast.base.tables import add_broken_column, add_whole_column, first_that_fits, new_table
 from metaplast.discovery.config import all_constrained
-from metaplast.discovery.result import DISCOVERED
+from metaplast.discovery.result import DISCOVERED, left_out
 from metaplast.report.run import FinishedRun
 from metaplast.rules.equation import wrapped_equation
 from metaplast.rules.rule import Rule
@@ -65,7 +65,7 @@ def rule_terms_table(rule: Rule, width: int, *, with_theta: bool = True) -> Tabl
 
 
 def run_terms_table(run: FinishedRun, width: int) -> Table:
-    """Return all candidates of a run, kept ones first: θ, and the effect on the held-out score."""
+    """Return the candidates of a run, kept ones first: θ, and the effect on the held-out score."""
     theta = run.rule.named_theta
     columns = [
         _Column("term"),
@@ -83,21 +83,26 @@ def run_terms_table(run: FinishedRun, width: int) -> Table:
             f"change of {run.scale.name}": run.effect(term),
             "locality": term.locality,
         }
-        for term in (*kept, *(term for term in run.terms if term not in kept))
+        for term in (*kept, *(term for term in run.shown if term not in kept))
     }
-    return _terms_table(columns, rows, width)
+    return _terms_table(columns, rows, width, left_out(len(run.terms) - len(rows)))
 
 
 def _terms_table(
-    columns: list[_Column], rows: Mapping[Term, Mapping[str, str]], width: int
+    columns: list[_Column],
+    rows: Mapping[Term, Mapping[str, str]],
+    width: int,
+    caption: str | None = None,
 ) -> Table:
     narrow = [column for column in columns if column.narrow]
     choices = (columns, narrow) if width >= WIDE else (narrow,)
-    return first_that_fits((_table_of(shown, rows) for shown in choices), width)
+    return first_that_fits((_table_of(shown, rows, caption) for shown in choices), width)
 
 
-def _table_of(columns: list[_Column], rows: Mapping[Term, Mapping[str, str]]) -> Table:
-    table = new_table("Terms")
+def _table_of(
+    columns: list[_Column], rows: Mapping[Term, Mapping[str, str]], caption: str | None
+) -> Table:
+    table = new_table("Terms", caption)
     for column in columns:
         if column.fold:
             add_broken_column(table, column.head, [row[column.head] for row in rows.values()])

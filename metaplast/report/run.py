@@ -19,7 +19,14 @@ from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.scores import ScoreScale
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.own import Own, own_terms
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, tried_in, unsupported
+from metaplast.discovery.result import (
+    DISCOVERED,
+    REFIT,
+    SEARCH,
+    clearest,
+    tried_in,
+    unsupported,
+)
 from metaplast.discovery.run_checks import check_origin, check_summary
 from metaplast.discovery.run_config import CONFIG, config_digest, read_config
 from metaplast.discovery.run_folder import HISTORY, RULE, SUMMARY, theta_columns
@@ -157,6 +164,13 @@ class FinishedRun:
         errors = self.summary.get("errors", {})
         sign = sign_of(term, self.asked.config)
         return unsupported(sign, errors[term.name]) if term.name in errors else ""
+
+    @property
+    def shown(self) -> tuple[Term, ...]:
+        """The candidates that a table has room for; see `clearest`."""
+        first = {*self.rule.named_theta.names}
+        first.update(*(self.summary.get(group, {}) for group in ("without", "added")))
+        return clearest(self.terms, first, self.summary.get("errors", {}))
 
     @property
     def command(self) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from metaplast.base.bands import BAND, Band
 from metaplast.base.tables import add_broken_column, add_whole_column, first_that_fits, new_table
 from metaplast.discovery.config import all_constrained
-from metaplast.discovery.result import DISCOVERED, Result, unsupported
+from metaplast.discovery.result import DISCOVERED, Result, clearest, left_out, unsupported
 from metaplast.meta.signs import sign_of
 from metaplast.rules.recovery import Recovery
 from metaplast.terms.term import Term
@@ -47,21 +47,30 @@ def growth_table(result: Result) -> Table:
 
 
 def terms_table(result: Result, width: int = WIDE) -> Table:
-    """Return a table of all candidates: θ, kept or dropped, effect on the held-out score.
+    """Return a table of the candidates: θ, kept or dropped, effect on the held-out score.
+
+    Of a large pool it has the terms that were kept or refitted, and of the others those with the
+    largest gradients; see `clearest`.
 
     Args:
         result: the result of a discovery.
         width: the width of the terminal. If it is below `WIDE`, or the other columns do not fit,
             the table shows only names, θ and effects.
     """
-    rows = [_term_row(result, term) for term in result.searched.terms]
+    pool, first = result.searched.terms, {*result.kept, *result.without, *result.added}
+    rows = [_term_row(result, term) for term in clearest(pool, first, result.errors)]
     choices = _CHOICES if width >= WIDE else (_FEW,)
-    return first_that_fits((_table_of(rows, each, result.score.name) for each in choices), width)
+    caption = left_out(len(pool) - len(rows))
+    return first_that_fits(
+        (_table_of(rows, each, result.score.name, caption) for each in choices), width
+    )
 
 
-def _table_of(rows: Sequence[Mapping[str, str]], columns: Sequence[str], score: str) -> Table:
+def _table_of(
+    rows: Sequence[Mapping[str, str]], columns: Sequence[str], score: str, caption: str | None
+) -> Table:
     """Return some columns of the table of terms."""
-    table = new_table("Terms")
+    table = new_table("Terms", caption)
     for column in columns:
         if column == "formula":
             add_broken_column(table, column, [row[column] for row in rows])

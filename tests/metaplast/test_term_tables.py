@@ -6,9 +6,11 @@ from rich.console import Console
 from support import named
 
 from metaplast.base.tables import SHORTEST, add_broken_column, first_that_fits, new_table
+from metaplast.discovery.result import MOST_SHOWN, clearest, left_out
 from metaplast.report.rule_tables import rule_terms_table
 from metaplast.rules.rule import Rule
 from metaplast.terms.coefficients import Coefficients
+from metaplast.terms.library import choose_terms
 
 FORMULA = "−(yₗᵀ Wₗ eₗ₋₁) yₗ eₗ₋₁ᵀ − (eₗᵀ Wₗ yₗ₋₁) yₗ eₗ₋₁ᵀ"
 
@@ -40,6 +42,27 @@ def test_a_formula_is_broken_into_lines_that_can_be_read():
     body = [line.strip().split("  ")[0] for line in lines[4:] if line.strip()]
     assert "".join(body).replace(" ", "") == FORMULA.replace(" ", "")
     assert len(body) <= 3
+
+
+def test_a_large_pool_is_shown_in_part_with_all_that_was_refitted():
+    pool = choose_terms("products*gates").terms
+    names = [term.name for term in pool]
+    first, errors = set(names[::50]), {name: float(k) for k, name in enumerate(names)}
+    shown = clearest(pool, first, errors)
+    assert len(shown) == MOST_SHOWN
+    found = [term.name for term in shown]
+    assert first <= set(found)
+    assert found == [name for name in names if name in found]
+    # The others have the largest gradients, whatever their sign.
+    rest = MOST_SHOWN - len(first)
+    others = [name for name in names if name not in first]
+    assert set(found) - first == set(others[-rest:])
+    assert clearest(pool, first, {k: -v for k, v in errors.items()}) == shown
+    # Without room for others, all that was refitted is shown.
+    assert clearest(pool, set(names[:60]), errors) == pool[:60]
+    assert clearest(pool[:16], first, {}) == pool[:16]
+    assert "280 more" in left_out(280)
+    assert left_out(0) is None
 
 
 def test_a_short_formula_takes_no_more_room_than_it_needs():
