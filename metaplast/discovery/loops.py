@@ -155,10 +155,14 @@ class Loops:
         """
         config, growth = self.config, self.config.growth
         if growth is None:
-            # Not for an evolution strategy, which computes no gradient of a task, nor for a known
-            # rule, which needs no search.
-            shrinks = config.backtrack and config.choice.is_pool and config.estimator == "gradient"
-            return self.make(SEARCH, learner, tied=tied, shrinks=shrinks, rounds=ROUNDS)
+            # Coefficients that the user gave are no guess, as those of a pool usually are. A known
+            # rule needs no search, and an evolution strategy computes no gradient of a task.
+            guessed = config.choice.is_pool and not config.choice.is_started
+            shrinks = config.backtrack and guessed and config.estimator == "gradient"
+            return self.make(
+                SEARCH, learner, tied=tied, shrinks=shrinks, cold=not config.choice.is_started,
+                rounds=ROUNDS,
+            )  # fmt: skip
         return self.make(
             SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth,
             probed=partial(self._tested, PROBE),

@@ -59,6 +59,7 @@ class TermChoice:
         is_named: False if the terms come from a pool: the user did not name them one by one.
         grows: whether candidates enter the rule one at a time, see `Pool.grows`.
         waiting: names of terms that enter a growing rule only after the others.
+        is_started: whether the user gave initial coefficients.
     """
 
     text: str
@@ -68,6 +69,7 @@ class TermChoice:
     is_named: bool = True
     grows: bool = False
     waiting: frozenset[str] = frozenset()
+    is_started: bool = False
 
     def extended(self, terms: Sequence[Term]) -> TermChoice:
         """Return the choice with more candidates; a known rule then becomes a pool."""
@@ -237,7 +239,7 @@ def choose_terms(text: str) -> TermChoice:
         len({term.name for term in terms}) == len(terms),
         f"each term may occur once, got {shown(text)}; remove the repeats.",
     )
-    return TermChoice(text, terms)
+    return TermChoice(text, terms, is_started="=" in text)
 
 
 def _started(entry: str) -> Term:

@@ -106,6 +106,30 @@ def test_learning_starts_at_the_coefficients_of_the_file(tmp_path):
     ]
 
 
+def test_a_rule_keeps_the_units_in_which_it_was_found(tmp_path):
+    """In units set by its largest update, single steps would ruin the small coefficients."""
+    terms = ("error_hebbian", "e_wty", "y_y")
+    rule = rule_file(tmp_path, terms, ((0.04, 0.03, 0.002),))
+    found = [
+        Discovery(DiscoveryConfig(terms=text, **TINY))._search().scale.columns()
+        for text in (",".join(terms), str(rule))
+    ]
+    # The sizes of updates depend on the coefficients, but which of them is the unit does not.
+    assert [scale["error_hebbian"] for scale in found] == [[1.0], [1.0]]
+    assert all(scale["y_y"][0] < 1 for scale in found)
+    without = rule_file(tmp_path, ("e_wty", "y_y"), ((0.03, 0.002),))
+    config = DiscoveryConfig(terms=without, dtype="float64", **TINY)
+    units = Discovery(config)._search().scale.columns()
+    assert units == {"e_wty": [0.03], "y_y": [0.002]}
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_given_coefficients_are_no_guess(tmp_path, started):
+    text = "error_hebbian=0.02,oja" if started else "error_hebbian,oja"
+    search = Discovery(DiscoveryConfig(terms=text, **TINY))._search()
+    assert (search.cold, search.shrinks) == (not started, not started)
+
+
 def test_an_unfit_rule_file_is_refused(tmp_path):
     mine = Term("mine", outer(post.activity, pre.error), "made up")
     slow = retimed([get_term("covariance")], {clocks_of([get_term("covariance")])[0]: 17.3})[0]
