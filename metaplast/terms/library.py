@@ -284,7 +284,9 @@ def _with_faded(text: str, plain: str, tau: str) -> TermChoice:
             fade.
     """
     require(
-        not {",", " ", "="} & set(plain.strip()) and not plain.strip().endswith(".json"),
+        not {" ", "="} & set(plain.strip())
+        and not plain.strip().endswith(".json")
+        and "," not in text,
         f"{FADING}TAU goes with the name of one pool, rule or term, got --terms {shown(text)}; in "
         f"a list, name the faded terms too, such as oja,oja_fading_250.",
     )

@@ -137,7 +137,7 @@ def test_powers_of_the_weights_agree_and_fused_names_them():
     assert_close(found.loss, wanted.loss, 1e-10)
     assert_close(found.theta_gradient, wanted.theta_gradient, 1e-9)
     message = FusedEngine().refusal(problem.learner, torch.device("cpu"))
-    assert "powers of the weights, which soft, squared, cubed, mixed reads" in message
+    assert "powers of the weights, used by soft, squared, cubed, mixed" in message
 
 
 @pytest.mark.parametrize("formulas", [["fixed_threshold"], ["product", "signs"], ["sizes"]])

@@ -234,7 +234,7 @@ def test_weights_that_begin_outside_are_refused(name):
     outside[0, 0, 0] = -1
     state = State({**problem.state.matrices, key: outside}, problem.state.carry)
     text = refused(replace, problem, state=state)
-    assert f"weights {key} are outside" in text
+    assert f"weights {key} violate the constraint" in text
     assert f"--weights {SETTINGS[name].system.weights}" in text
 
 

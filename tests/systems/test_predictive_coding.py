@@ -199,7 +199,7 @@ def test_fused_refuses_the_signals_that_only_predictive_coding_has():
     term = Term("p", -outer(post.signal("prediction_error"), pre.activity), "made up")
     learner = Learner.on_stack(FullyConnected((3, 4, 2)), "predictive-coding", (term,))
     refused = get_engine("fused").refusal(learner, torch.device("cpu"))
-    assert "does not keep the signals prediction_error of the feedback" in refused
+    assert "does not compute the signals prediction_error of the feedback" in refused
 
 
 @pytest.mark.parametrize("variant", ["strict", "fixed"])
