@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import ClassVar
 
@@ -49,6 +51,9 @@ class Pool(ABC):
         return frozenset()
 
 
+_MEND = "fix or uninstall its package."
+
+
 @cache
 def terms_of(pool: Pool, _installed: tuple[str, ...]) -> tuple[Term, ...]:
     """Return the terms of a pool.
@@ -60,18 +65,13 @@ def terms_of(pool: Pool, _installed: tuple[str, ...]) -> tuple[Term, ...]:
     Raises:
         UserError: if the pool fails, has no terms, or returns anything but terms.
     """
-    mend = "fix or uninstall its package."
-    try:
+    with _failing(pool, "return its terms"):
         found = tuple(pool.terms())
-    except Exception as error:
-        raise UserError(
-            f"the pool {pool.name!r} must return its terms, but failed ({sentence(error)}); {mend}"
-        ) from error
     wrong = [each for each in found if not isinstance(each, Term)]
     require(
         bool(found) and not wrong,
         f"the pool {pool.name!r} must return terms, got {shown(wrong[0]) if wrong else 'none'}; "
-        f"{mend}",
+        f"{_MEND}",
     )
     return found
 
@@ -84,20 +84,25 @@ def waiting_of(pool: Pool, terms: tuple[Term, ...]) -> frozenset[str]:
         terms: its terms.
 
     Raises:
-        UserError: if the pool names anything but its terms.
+        UserError: if the pool fails, or names anything but its terms.
     """
-    mend = "fix or uninstall its package."
-    try:
+    with _failing(pool, "name the terms that wait"):
         found = frozenset(pool.waiting())
-    except Exception as error:
-        raise UserError(
-            f"the pool {pool.name!r} must name the terms that wait, but failed "
-            f"({sentence(error)}); {mend}"
-        ) from error
     unknown = found - {term.name for term in terms}
     require(
         not unknown,
         f"the pool {pool.name!r} must name terms of its own that wait, got "
-        f"{', '.join(sorted(map(shown, unknown)))}; {mend}",
+        f"{', '.join(sorted(map(shown, unknown)))}; {_MEND}",
     )
     return found
+
+
+@contextmanager
+def _failing(pool: Pool, task: str) -> Iterator[None]:
+    """Turn any error of a pool's own code into a `UserError` that says what the pool must do."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"the pool {pool.name!r} must {task}, but failed ({sentence(error)}); {_MEND}"
+        ) from error
