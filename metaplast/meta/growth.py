@@ -29,7 +29,7 @@ from metaplast.meta.growth_settings import GrowthSettings, Trial
 DIVERGED = 1e30
 # The parts of a state in a checkpoint, and those that earlier versions did not have.
 _PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
-_NEWER = ("probed", "evidence", "waiting", "skipped")
+_NEWER = ("probed", "evidence", "waiting")
 
 
 class Growth:
@@ -72,8 +72,6 @@ class Growth:
         waits = [name in settings.waiting for name in self._names]
         self._later = torch.tensor(waits, dtype=torch.bool, device=start.device) & ~start
         self._is_waiting = bool(self._later.any())
-        # Training steps that were left out, because a look followed another one.
-        self._skipped = 0
         self._trying: Candidate | None = None
         self._queue: list[Candidate] = []
         self.fitted: Tensor | None = None
@@ -99,6 +97,11 @@ class Growth:
     def _waiting(self) -> Tensor:
         """Which candidates wait now, [term]."""
         return self._later if self._is_waiting else torch.zeros_like(self._later)
+
+    @property
+    def _skipped(self) -> int:
+        """Number of training steps left out: one look follows another when the waiting ends."""
+        return self.settings.train if bool(self._later.any()) and not self._is_waiting else 0
 
     @property
     def is_fitted(self) -> bool:
@@ -195,8 +198,7 @@ class Growth:
         self.done = not self._is_waiting
         if self._is_waiting:
             self._is_waiting = False
-            # The next look measures the same rule with all candidates.
-            self._skipped += self.settings.train
+            # The next look measures the same rule with all candidates; see `_skipped`.
             self.before = None
 
     def _entered(self, step: int, scores: Tensor) -> bool:
@@ -231,7 +233,6 @@ class Growth:
             "trials": [asdict(trial) for trial in self.trials],
             "probed": self._probed,
             "waiting": self._is_waiting,
-            "skipped": self._skipped,
             **tensors,
         }
 
@@ -264,10 +265,9 @@ class Growth:
         self.fitted, self.before, self._evidence = state["fitted"], state["before"], evidence
         # A search begun by an earlier version tries no values, so it ends as in that version.
         self._probed = entry(state, "probed", bool, where) if "probed" in state else True
-        # In earlier versions no candidate waited.
+        if "waiting" not in state:
+            self._later = torch.zeros_like(self._later)  # In earlier versions no candidate waited.
         self._is_waiting = "waiting" in state and entry(state, "waiting", bool, where)
-        self._skipped = entry(state, "skipped", int, where) if "skipped" in state else 0
-        check(self._skipped in (0, self.settings.train), f"{where} left out {self._skipped} steps")
         self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
         self.trials = [_trial(data, self._names) for data in entry(state, "trials", list, where)]
 
