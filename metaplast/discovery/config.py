@@ -177,7 +177,7 @@ class DiscoveryConfig(
         # The published penalty gives no exact zeros, so terms would never leave a growing rule.
         grows = choice.grows and self.penalty == "proximal" if self.entry is None else self.entry
         # The rule initially has the terms that do not start at zero.
-        starts = any(term.initial != 0 for term in choice.terms)
+        starts = any(choice.begin(term).initial != 0 for term in choice.terms)
         if not (grows and choice.is_pool and starts):
             return None
         return replace(self.bars, waiting=choice.waiting)

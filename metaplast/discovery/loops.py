@@ -134,7 +134,7 @@ class Loops:
             options: as for `OuterLoop`; by default, the settings are those of the search.
         """
         device = self.config.torch_device
-        start = self._initial(learner) if start is None else start
+        start = self._initial(learner.terms, learner.sites) if start is None else start
         settings = {"settings": self.config.outer, **options}
         scale = self.stages.scale(stage)
         if scale is not None:
@@ -153,18 +153,19 @@ class Loops:
                 refits on: if many candidates changed in many layers at once, most tasks would
                 diverge.
         """
-        config, growth = self.config, self.config.growth
+        config, growth, choice = self.config, self.config.growth, self.config.choice
+        start = self._initial([*map(choice.begin, learner.terms)], learner.sites)
         if growth is None:
             # Coefficients that the user gave are no guess, as those of a pool usually are. A known
             # rule needs no search, and an evolution strategy computes no gradient of a task.
-            guessed = config.choice.is_pool and not config.choice.is_started
+            guessed = choice.is_pool and not choice.starts
             shrinks = config.backtrack and guessed and config.estimator == "gradient"
             return self.make(
-                SEARCH, learner, tied=tied, shrinks=shrinks, cold=not config.choice.is_started,
+                SEARCH, learner, start, tied=tied, shrinks=shrinks, cold=not choice.starts,
                 rounds=ROUNDS,
             )  # fmt: skip
         return self.make(
-            SEARCH, learner, kind=GrowingLoop, tied=tied, growth=growth,
+            SEARCH, learner, start, GrowingLoop, tied=tied, growth=growth,
             probed=partial(self._tested, PROBE),
         )  # fmt: skip
 
@@ -234,6 +235,6 @@ class Loops:
             seed=self.config.seed, purpose=VALIDATION,
         )  # fmt: skip
 
-    def _initial(self, learner: Learner) -> Coefficients:
-        sites = learner.sites if self.config.theta == "per-layer" else None
-        return Coefficients.initial(learner.terms, self.config.torch_dtype, sites)
+    def _initial(self, terms: Sequence[Term], sites: int) -> Coefficients:
+        each = sites if self.config.theta == "per-layer" else None
+        return Coefficients.initial(terms, self.config.torch_dtype, each)

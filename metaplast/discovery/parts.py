@@ -58,7 +58,7 @@ class Parts:
             require_gradient(config.build_system(1, 2))
         self.config = config
         self.choice = config.choice.extended(terms)
-        require_signs(self.choice.terms, config)
+        require_signs([*map(self.choice.begin, self.choice.terms)], config)
         require(
             not config.learn_tau or bool(clocks_of(self.choice.terms)),
             "--learn-tau learns the time constants of traces and eligibilities, but no candidate "

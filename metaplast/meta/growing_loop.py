@@ -15,7 +15,7 @@ from metaplast.engines import Outcome, Problem
 from metaplast.meta.backtracking import COLD, Backtracking
 from metaplast.meta.evaluation import counted
 from metaplast.meta.gradient import scaled_gradients
-from metaplast.meta.growth import Growth, bounded
+from metaplast.meta.growth import Growth, bounded, used
 from metaplast.meta.growth_settings import GrowthSettings
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.probe import MOST, Measure, probe
@@ -46,11 +46,8 @@ class GrowingLoop(OuterLoop):
     ) -> None:
         super().__init__(*options, **named)
         self._probed = probed
-        theta = self.theta
-        starts = [term.initial != 0 for term in self.learner.terms]
-        active = torch.tensor(starts, dtype=torch.bool, device=theta.device)
         names = [term.name for term in self.learner.terms]
-        self.growth = Growth(growth, names, active, self.signs)
+        self.growth = Growth(growth, names, used(self.theta), self.signs)
 
     @property
     def is_done(self) -> bool:

@@ -144,7 +144,7 @@ class Growth:
         self.looked = step
         stays = self.before is None or self._entered(step, scores)
         if stays:
-            self.active &= _used(u)
+            self.active &= used(u)
             self.fitted, self.before = u.clone(), scores
             evidence, self._queue = self.settings.judged(gradients, self.active, self._signs)
             self._evidence = torch.stack([evidence.mean, evidence.errors])
@@ -277,7 +277,7 @@ def bounded(losses: Tensor) -> Tensor:
     return losses.nan_to_num(DIVERGED, DIVERGED, DIVERGED).clamp(max=DIVERGED)
 
 
-def _used(u: Tensor) -> Tensor:
+def used(u: Tensor) -> Tensor:
     """Return which terms have a coefficient that is not zero, [term]."""
     return u.reshape(-1, u.shape[-1]).ne(0).any(0)
 

@@ -15,7 +15,7 @@ from metaplast.base.seeds import generator
 from metaplast.base.torch_settings import own_settings
 from metaplast.engines import Engine, Outcome, Problem
 from metaplast.meta.evolution import EvolutionStrategy
-from metaplast.meta.scale import is_reference, start_units, term_sizes, units
+from metaplast.meta.scale import start_units, term_sizes, units
 from metaplast.meta.settings import OuterSettings
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
@@ -142,14 +142,15 @@ class LoopTasks:
     def measure_scale(self, start: Coefficients, *, tied: bool) -> Tensor:
         """Return the units of θ; they are 1 without scaling, or if all terms start at zero.
 
-        The reference terms of `units` are those that start at a guess, see `is_reference`. With the
+        The reference terms of `units` are those whose own initial coefficient is not zero, whatever
+        θ starts at: a rule that is learned again keeps the units in which it was found. With the
         scaling "start", or if there are none of these, the units are those of `start_units`.
 
         Args:
             start: initial θ.
             tied: whether all layers of a per-layer θ have the same units.
         """
-        theta, guessed = start.tensor, [is_reference(term) for term in self.learner.terms]
+        theta, guessed = start.tensor, [term.initial != 0 for term in self.learner.terms]
         reference = torch.tensor(guessed, dtype=torch.bool, device=theta.device)
         from_start = self.settings.scaling == "start" or not reference.any()
         if self.settings.scaling == "none" or (from_start and not theta.any()):

@@ -5,27 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaplast.base.errors import UserError
 from metaplast.base.torch_settings import own_settings
 from metaplast.systems.learner import Learner
 from metaplast.systems.state import State
 from metaplast.systems.system import Examples
 from metaplast.tasks.batch import EpisodeBatch
-from metaplast.terms.library import get_term
-from metaplast.terms.term import Term
-
-
-def is_reference(term: Term) -> bool:
-    """Return whether a term's update sets the units: whether it starts at a guess, not at zero.
-
-    If the user gave it an initial coefficient, that of the installed term counts: a rule that is
-    learned again keeps the units in which it was found.
-    """
-    try:
-        own = get_term(term.name)
-    except UserError:
-        own = term
-    return (own if own.formula == term.formula else term).initial != 0
 
 
 @own_settings()

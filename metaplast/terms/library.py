@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from metaplast.base.errors import UserError, require, shown, unknown_name
@@ -59,7 +59,7 @@ class TermChoice:
         is_named: False if the terms come from a pool: the user did not name them one by one.
         grows: whether candidates enter the rule one at a time, see `Pool.grows`.
         waiting: names of terms that enter a growing rule only after the others.
-        is_started: whether the user gave initial coefficients.
+        starts: the initial coefficients that the user gave, by name of the term.
     """
 
     text: str
@@ -69,7 +69,15 @@ class TermChoice:
     is_named: bool = True
     grows: bool = False
     waiting: frozenset[str] = frozenset()
-    is_started: bool = False
+    starts: Mapping[str, float] = field(default_factory=dict)
+
+    def begin(self, term: Term) -> Term:
+        """Return a term with the initial coefficient that the user gave, if any.
+
+        Raises:
+            UserError: if the term may not have this coefficient.
+        """
+        return replace(term, initial=self.starts.get(term.name, term.initial))
 
     def extended(self, terms: Sequence[Term]) -> TermChoice:
         """Return the choice with more candidates; a known rule then becomes a pool."""
@@ -234,23 +242,27 @@ def choose_terms(text: str) -> TermChoice:
     entries = words("--terms", text, "term")
     if len(entries) == 1 and "=" not in text:
         return TermChoice(text, (_term_or_rule_error(entries[0]),))
-    terms = tuple(map(_started, entries))
+    found = dict(map(_started, entries))
     require(
-        len({term.name for term in terms}) == len(terms),
+        len(found) == len(entries),
         f"each term may occur once, got {shown(text)}; remove the repeats.",
     )
-    return TermChoice(text, terms, is_started="=" in text)
+    starts = {term.name: initial for term, initial in found.items() if initial is not None}
+    choice = TermChoice(text, tuple(found), starts=starts)
+    for term in found:
+        choice.begin(term)
+    return choice
 
 
-def _started(entry: str) -> Term:
-    """Return the term of an entry such as `F0` or `F0=0.02`, with its initial coefficient.
+def _started(entry: str) -> tuple[Term, float | None]:
+    """Return the term of an entry such as `F0` or `F0=0.02`, and its initial coefficient, if any.
 
     Raises:
         UserError: if there is no such term, or what follows `=` is not a number.
     """
     name, mark, number = entry.partition("=")
     if not mark:
-        return get_term(name)
+        return get_term(name), None
     require(
         bool(name),
         f"--terms takes the name of a term before =, got {shown(entry)}; write F0=0.02 without "
@@ -271,7 +283,7 @@ def _started(entry: str) -> Term:
         math.isfinite(initial),
         f"--terms takes a number after {name}=, as in {name}=0.02, got {shown(number)}.",
     )
-    return replace(term, initial=initial)
+    return term, initial
 
 
 def _with_faded(text: str, plain: str, tau: str) -> TermChoice:

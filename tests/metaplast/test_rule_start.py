@@ -41,9 +41,10 @@ def rule_file(folder, terms=("error_hebbian", "e_wty"), theta=(THETA,), feedback
 def test_names_may_have_an_initial_coefficient():
     choice = choose_terms("F0=0.02, e_wty,oja=-1e-3")
     assert [term.name for term in choice.terms] == ["error_hebbian", "e_wty", "oja"]
-    assert [term.initial for term in choice.terms] == [0.02, 0.0, -1e-3]
+    assert choice.starts == {"error_hebbian": 0.02, "oja": -1e-3}
+    assert [choice.begin(term).initial for term in choice.terms] == [0.02, 0.0, -1e-3]
     assert choice.is_pool
-    assert choose_terms("F0=0.5").terms[0].initial == 0.5
+    assert choose_terms("F0=0.5").starts == {"error_hebbian": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -73,9 +74,8 @@ def test_a_rule_file_gives_terms_coefficients_and_feedback(tmp_path):
     path = rule_file(tmp_path, feedback="direct")
     config = DiscoveryConfig(terms=str(path), **TINY)
     assert (config.feedback_name, config.choice.is_pool) == ("direct", True)
-    assert [(term.name, term.initial) for term in config.choice.terms] == [
-        ("error_hebbian", THETA[0]), ("e_wty", THETA[1]),
-    ]  # fmt: skip
+    assert config.choice.starts == {"error_hebbian": THETA[0], "e_wty": THETA[1]}
+    assert [term.name for term in config.choice.terms] == ["error_hebbian", "e_wty"]
     assert DiscoveryConfig(terms=path, **TINY) == config
     assert DiscoveryConfig(terms=path, feedback="fixed", **TINY).feedback_name == "fixed"
     # The run does not depend on the file any more.
@@ -101,9 +101,7 @@ def test_learning_starts_at_the_coefficients_of_the_file(tmp_path):
     assert seen[0] != seen[-1]
     rule.save(tmp_path / "found.json")
     found = Rule.load(tmp_path / "found.json")
-    assert [(term.name, term.formula) for term in found.terms] == [
-        (name, get_term(name).formula) for name in ("error_hebbian", "e_wty")
-    ]
+    assert found.terms == (get_term("error_hebbian"), get_term("e_wty"))
 
 
 def test_a_rule_keeps_the_units_in_which_it_was_found(tmp_path):
@@ -128,6 +126,19 @@ def test_given_coefficients_are_no_guess(tmp_path, started):
     text = "error_hebbian=0.02,oja" if started else "error_hebbian,oja"
     search = Discovery(DiscoveryConfig(terms=text, **TINY))._search()
     assert (search.cold, search.shrinks) == (not started, not started)
+
+
+def test_a_growing_rule_begins_with_the_terms_that_were_given():
+    config = DiscoveryConfig(terms="F0=0.02,oja,F2=-0.01", entry=4, **TINY)
+    search = Discovery(config)._search()
+    assert search.growth.positions == [0, 2]
+    assert search.theta.tolist() == pytest.approx([0.02, 0.0, -0.01])
+
+
+def test_a_given_coefficient_must_have_the_sign_that_was_asked_for():
+    with pytest.raises(UserError, match=r"error_hebbian begins at -0\.02") as caught:
+        Discovery(DiscoveryConfig(terms="F0=-0.02,oja", positive="F0", **TINY))
+    assert_is_one_sentence(caught.value)
 
 
 def test_an_unfit_rule_file_is_refused(tmp_path):
