@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -15,7 +16,14 @@ from typing import TYPE_CHECKING
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.trouble import trouble
 from metaplast.discovery.observer import Observer
-from metaplast.discovery.result import DISCOVERED, REFIT, SEARCH, Result, tried_in
+from metaplast.discovery.result import (
+    DISCOVERED,
+    MOST_SHOWN,
+    REFIT,
+    SEARCH,
+    Result,
+    tried_in,
+)
 from metaplast.discovery.run import Discovery
 from metaplast.meta.outer_loop import OuterLoop
 from metaplast.meta.record import Record
@@ -39,7 +47,8 @@ class TensorBoard(Observer):
     The search and the refit form the run "discovered". Each baseline is a separate run, so that one
     chart compares their losses or scores. Because TensorBoard colours lines by run, each candidate
     term is also a run. The tab "custom scalars" shows θ, with at most seven terms in a chart, so
-    that no colour occurs twice.
+    that no colour occurs twice. In a pool of more than `MOST_SHOWN` candidates, only terms that the
+    rule has had are runs, all in one chart.
 
     Args:
         folder: the folder of the discovery; events go to its sub-folder `tensorboard`.
@@ -50,6 +59,7 @@ class TensorBoard(Observer):
         self._writers: dict[str, SummaryWriter] = {}
         self._discovery: Discovery | None = None
         self._is_lost = False
+        self._is_large = False
 
     def begin(self, discovery: Discovery) -> None:
         """Store the discovery: its terms, baselines and earlier steps are needed later."""
@@ -76,10 +86,10 @@ class TensorBoard(Observer):
             "guard/shrunk_steps": sum(each.shrunk for each in loop.progress.history),
         }
         for term, values in record.theta.items():
-            if name == DISCOVERED:
+            if name == DISCOVERED and self._is_shown(term, values):
                 own = self._term_writer(record.stage, term)
                 _write_sites(own, f"theta/{term}", values, step)
-            else:
+            elif name != DISCOVERED:
                 _write_sites(writer, f"baseline/{term}", values, step)
         scalars |= {f"tau/{_tag(of)}": value for of, value in record.taus.items()}
         angles = enumerate(record.angles, start=1)
@@ -131,11 +141,16 @@ class TensorBoard(Observer):
         """End each term's curve at its final coefficient, zero if selection dropped it."""
         seen = {record.stage: record.episodes for record in result.history}
         step = seen.get(SEARCH, 0) + seen.get(REFIT, 0)
-        before, final = result.searched.named_theta, result.rule.named_theta.columns()
-        for term in before.names:
-            values = final.get(term, [0.0] * before.sites)
-            own = self._term_writer(SEARCH, term)
-            _write_sites(own, f"theta/{term}", values, step + 1)
+        searched, final = result.searched.named_theta, result.rule.named_theta.columns()
+        for term, before in searched.columns().items():
+            values = final.get(term, [0.0] * searched.sites)
+            if self._is_shown(term, [*before, *values]):
+                own = self._term_writer(SEARCH, term)
+                _write_sites(own, f"theta/{term}", values, step + 1)
+
+    def _is_shown(self, term: str, values: Sequence[float]) -> bool:
+        """Return whether a candidate has a run, or begins one with these coefficients."""
+        return not self._is_large or _run_of(term) in self._writers or any(values)
 
     def _count(self, loop: OuterLoop) -> int:
         """Return how many episodes have diverged so far; in the refit, with those of the search."""
@@ -163,10 +178,12 @@ class TensorBoard(Observer):
             terms = [term.name for term in discovery.choice.terms]
             for rival in discovery.rivals:
                 self._writer(rival.name)
-        for term in terms:
+        self._is_large = len(terms) > MOST_SHOWN
+        groups = [] if self._is_large else _groups(terms)
+        for term in itertools.chain(*groups):
             self._term_writer(SEARCH, term)
         sites = max(map(len, record.theta.values()), default=1)
-        writer.add_custom_scalars(_layout(terms, sites, len(record.angles)))
+        writer.add_custom_scalars(_layout(groups, sites, len(record.angles)))
 
     def _writer(self, stage: str) -> tuple[SummaryWriter, str]:
         name = DISCOVERED if stage in (SEARCH, REFIT) else stage
@@ -176,7 +193,7 @@ class TensorBoard(Observer):
 
     def _term_writer(self, stage: str, term: str) -> SummaryWriter:
         """Return the writer of one candidate term's run."""
-        name = f"terms/{term}"
+        name = _run_of(term)
         if name not in self._writers:
             self._writers[name] = summary_writer(self._folder / name, self._purge_step(stage))
         return self._writers[name]
@@ -201,23 +218,32 @@ def _write_sites(writer: SummaryWriter, tag: str, values: Sequence[float], step:
         writer.add_scalar(each, value, step)
 
 
-def _layout(terms: Sequence[str], sites: int, layers: int) -> Mapping[str, _Charts]:
+def _run_of(term: str) -> str:
+    """Return the name of a candidate's run."""
+    return f"terms/{term}"
+
+
+def _groups(terms: Sequence[str]) -> list[Sequence[str]]:
+    """Return the terms in as few groups as have no more terms than TensorBoard has colours."""
+    count = max(1, math.ceil(len(terms) / COLOURS))
+    size = max(1, math.ceil(len(terms) / count))
+    return [terms[start : start + size] for start in range(0, len(terms), size)]
+
+
+def _layout(groups: Sequence[Sequence[str]], sites: int, layers: int) -> Mapping[str, _Charts]:
     """Return the sections of the tab "custom scalars".
 
     Args:
-        terms: names of all candidates.
-        sites: how many coefficients each has.
+        groups: the names of the candidates in each chart; empty for one chart with every run.
+        sites: how many coefficients each candidate has.
         layers: how many angles are measured.
     """
-    count = math.ceil(len(terms) / COLOURS)
-    size = math.ceil(len(terms) / max(1, count))
     charts: dict[str, Sequence[object]] = {}
     for site in site_names("", sites, "/layer_"):
-        for start in range(0, len(terms), size or 1):
-            group = terms[start : start + size]
-            title = "coefficients" if count == 1 else f"{group[0]} to {group[-1]}"
-            tags = "|".join(map(re.escape, group))
-            where = site.replace("/layer_", ", layer ")
+        where = site.replace("/layer_", ", layer ")
+        for group in groups or [()]:
+            title = "coefficients" if len(groups) < 2 else f"{group[0]} to {group[-1]}"
+            tags = "|".join(map(re.escape, group)) or ".+"
             charts[title + where] = ["Multiline", [f"^theta/({tags}){site}$"]]
     angles = {
         f"angle to backprop, degrees, layer {layer}": ["Multiline", [f"^angle/layer_{layer}$"]]

@@ -12,7 +12,8 @@ from metaplast.discovery.run import Discovery
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.algebra import outer, post, pre, trace
 from metaplast.terms.term import Term
-from metaplast.watch.tensorboard import COLOURS, FOLDER, TensorBoard, _layout
+from metaplast.watch import tensorboard
+from metaplast.watch.tensorboard import COLOURS, FOLDER, TensorBoard, _groups, _layout
 
 pytestmark = pytest.mark.slow  # Its reader takes seconds to load.
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -84,7 +85,7 @@ def test_each_line_of_a_chart_has_its_own_colour(tracked):
 @pytest.mark.parametrize("sites", [1, 3])
 def test_every_coefficient_is_in_one_chart_of_consecutive_terms(count, sites):
     names = [f"y{i} (x) 1" for i in range(count)]
-    layout = _layout(names, sites, layers=2)
+    layout = _layout(_groups(names), sites, layers=2)
     assert [*layout] == ["theta", "errors"]
     ends = ["/layer_1", "/layer_2", "/layer_3"] if sites == 3 else [""]
     tags = {f"theta/{name}{end}": index for end in ends for index, name in enumerate(names)}
@@ -99,6 +100,22 @@ def test_every_coefficient_is_in_one_chart_of_consecutive_terms(count, sites):
     assert sorted(found) == sorted(tags)
     assert len(layout["theta"]) == sites * -(-count // COLOURS)
     assert len(layout["errors"]) == 2
+
+
+def test_a_large_pool_has_curves_only_for_terms_that_the_rule_has_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorboard, "MOST_SHOWN", 10)
+    config = replace(CONFIG, terms="products", entry=4, validation=8)
+    result = Discovery(config, observers=(TensorBoard(tmp_path),)).run()
+    folder = tmp_path / FOLDER
+    shown = [record for record in result.history if record.stage in ("search", "refit")]
+    had = {name for record in shown for name, (value,) in record.theta.items() if value}
+    assert 1 < len(had) < 16
+    assert {path.name for path in (folder / "terms").iterdir()} == had
+    last = {name: read(folder / "terms" / name).Scalars(f"theta/{name}")[-1].value for name in had}
+    final = result.rule.coefficients
+    assert last == pytest.approx({name: final.get(name, 0.0) for name in had}, rel=1e-6)
+    (pattern,) = _layout([], 1, layers=0)["theta"]["coefficients"][1]
+    assert all(re.search(pattern, f"theta/{name}") for name in had)
 
 
 def test_diverged_episodes_are_counted_on_after_a_resume(tmp_path):
