@@ -224,9 +224,9 @@ def _targets(
     cells = [cell for column in columns for cell in column]
     number = [_is_number(cell) for cell in cells]
     if learn == "classes" or (learn is None and len(columns) == 1 and not any(number)):
-        return _classes(label, columns)
+        return _classes(label, columns, names, lines)
     if learn is None and len(columns) == 1 and all(map(_WHOLE.fullmatch, cells)):
-        return _classes(label, columns)
+        return _classes(label, columns, names, lines)
     for name, column in zip(names, columns, strict=True):
         for line, cell in zip(lines, column, strict=True):
             require(
@@ -237,14 +237,29 @@ def _targets(
     return np.array([[float(cell) for cell in column] for column in columns]).T
 
 
-def _classes(label: str, columns: Sequence[Sequence[str]]) -> Array:
-    """Return the classes in the one column that names them: whole numbers, or text."""
+def _classes(
+    label: str, columns: Sequence[Sequence[str]], names: Sequence[str], lines: Sequence[int]
+) -> Array:
+    """Return the classes in the one column that names them: whole numbers, or text.
+
+    One number in two spellings, such as 1 and 01, may be one class or two, so it is refused.
+    """
     require(
         len(columns) == 1,
         f"{label} can have one column of classes, got {len(columns)} targets; name one.",
     )
-    are_whole = all(map(_WHOLE.fullmatch, columns[0]))
-    return np.array([int(cell) for cell in columns[0]] if are_whole else columns[0])
+    if not all(map(_WHOLE.fullmatch, columns[0])):
+        return np.array(columns[0])
+    spelled: dict[int, tuple[str, int]] = {}
+    for cell, line in zip(map(str.strip, columns[0]), lines, strict=True):
+        first, where = spelled.setdefault(int(cell), (cell, line))
+        require(
+            first == cell,
+            f"{label}: a class must be spelled in one way, got {shown(first)} in line {where} and "
+            f"{shown(cell)} in line {line}, column {shown(names[0])}; write the same, or different "
+            f"words.",
+        )
+    return np.array([int(cell) for cell in columns[0]])
 
 
 CSV = CsvSource()

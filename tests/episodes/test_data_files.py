@@ -72,6 +72,18 @@ def test_a_table_names_its_classes():
     assert_pairs(f"csv:{table(targets=2 * CLASSES - 1)},target=kind", X, CLASSES)
 
 
+def test_a_number_in_two_spellings_may_be_two_classes():
+    spelled = ["01" if place in (3, 9) else str(kind) for place, kind in enumerate(CLASSES)]
+    with pytest.raises(UserError) as error:
+        open_source(f"csv:{table(targets=spelled)},target=kind", REQUEST)
+    assert str(error.value) == (
+        "csv:t.csv: a class must be spelled in one way, got '1' in line 3 and '01' in line 5, "
+        "column 'kind'; write the same, or different words."
+    )
+    padded = [f" {kind}" if place % 3 else kind for place, kind in enumerate(CLASSES)]
+    assert_pairs(f"csv:{table(targets=padded)},target=kind", X, CLASSES)
+
+
 def test_a_table_has_numbers_to_learn():
     text = f"csv:{table(targets=NUMBERS)},target=kind"
     assert open_source(text, REGRESSION).targets == "numbers"
