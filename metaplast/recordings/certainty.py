@@ -1,7 +1,7 @@
 """What the data cannot tell: which other terms could replace a selected term.
 
-Absent terms are the candidates that were not selected. A term is certain if its t stays above the
-threshold whichever one or two absent terms are added to the fit. If t falls below the threshold
+Absent terms are the candidates that were not selected. A term is certain if its |t| stays above the
+threshold whichever one or two absent terms are added to the fit. If |t| falls below the threshold
 when some of them are added, those could replace the term: within the noise, the rule with them
 instead explains the data equally well.
 """
@@ -30,7 +30,8 @@ class Certainty:
         alone: indices of absent terms, each of which could replace it.
         together: pairs of indices of absent terms that could replace it together, the most similar
             first.
-        least: the smallest |t| of the term over all additions of one or two absent terms.
+        least: the smallest |t| of the term when one absent term is added, or two that are not in
+            `alone`.
     """
 
     alone: tuple[int, ...]

@@ -3,7 +3,7 @@
 The time constants of candidates lie on a grid. After a selection, log τ of each kind of memory in
 the rule is fitted together with θ. A term that is then no longer needed is removed: two neighbours
 on the grid may together have approximated one τ. Candidates that differ from a selected term
-only in τ leave the pool, because the fit has already optimized τ. The selection then continues.
+only in τ leave the pool, because the fit has already optimised τ. The selection then continues.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def infer(
 def _selected(
     problem: Problem, pool: tuple[MonomialTerm, ...], settings: InferenceSettings, told: Told
 ) -> tuple[Problem, Selection]:
-    """Return the selection, and the problem with the fitted noise of weights and time constants."""
+    """Return the problem, with fitted time constants and noise of weights, and the selection."""
 
     def chosen(own: Problem) -> tuple[Problem, Selection]:
         found = select(own, pool, seed=settings.seed, told=told)

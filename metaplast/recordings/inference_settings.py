@@ -22,7 +22,8 @@ from metaplast.recordings.remembering import time_constants, with_memory
 Initial = Literal["auto", "given", "scale", "fitted"]
 # The link of each kind of observation of the whole layer; other kinds observe each neuron.
 LINKS_OF: Mapping[str, str] = MappingProxyType({"readout": "readout", "options": "softmax"})
-# With fewer than 7 clusters, no pattern of signs is rarer than 2 %; some animals are held out.
+# With fewer than 7 clusters, no pattern of random signs is rarer than 2 %, so no term can be
+# significant. Some animals are held out.
 _FEWEST_ANIMALS = 10
 
 

@@ -172,7 +172,7 @@ def _of_weights(weights: SeenWeights, projection: Numbers | None) -> tuple[Numbe
 
 
 def _blocks(problem: Problem, walk: Walk, at: Parameters) -> Blocks:
-    """Return the elimination of the initial weights of each row of W from the normal equations."""
+    """Eliminate the initial weights of each row of W from the normal equations."""
     count = len(walk.terms) + walk.free.count
     sums: dict[int, tuple[Numbers, Numbers, Numbers]] = {}
     for each in problem.data.trajectories:

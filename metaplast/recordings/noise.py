@@ -28,12 +28,12 @@ _EXACT = 1e-6
 def with_noise(
     problem: Problem, select: Callable[[Problem], tuple[Problem, Selection]]
 ) -> tuple[Problem, Selection]:
-    """Return a selection, and the problem whose λ agrees with the selected rule.
+    """Return the problem whose λ agrees with the selected rule, and the selection.
 
     Args:
         problem: the data.
-        select: returns the selection at a problem's λ, and the problem with everything else that
-            was fitted.
+        select: makes the selection at a problem's λ; returns the problem, with everything else that
+            was fitted, and the selection.
 
     Raises:
         DivergedError: if the weights diverge even without plasticity.
@@ -65,7 +65,7 @@ def precision(problem: Problem, found: Fit) -> float:
 def noises(problem: Problem, found: Fit) -> tuple[float | None, float | None]:
     """Return the standard deviations of the noise of the activity and of observed weights.
 
-    Either is None if nothing of this kind was observed, or if the loss fixes the noise.
+    Each is None if nothing of its kind was observed; the first also if the loss fixes the noise.
     """
     count = len(found.terms) + problem.free.count
     variance = dispersion(found.moments, count, problem.loss)

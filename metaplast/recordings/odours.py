@@ -36,7 +36,8 @@ class Odours:
         trials: in each block.
         blocks: for each block, the probabilities that the two odours are baited.
         memory: number of trials whose mean reward is the expected reward.
-        mean, variance: of the half of the inputs that an odour drives; the other half has mean 0.
+        mean, variance: of the input that an odour drives; the other input has mean 0 and the same
+            variance.
         weight_scale: standard deviation of the initial weights.
         eta: the rate η.
     """

@@ -1,4 +1,4 @@
-"""The model along a trajectory with its derivatives, in pieces so that memory stays bounded."""
+"""The model and its derivatives along a trajectory, in pieces so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Walk:
-    """How to go through a trajectory.
+    """How to run the model along a trajectory.
 
     Attributes:
         layer: the network.

@@ -43,7 +43,7 @@ class PlainRule:
     """Terms with their coefficients, applied to a layer.
 
     Attributes:
-        terms: the terms; they read pre and post activity, its traces, weights and the reward.
+        terms: the terms; they read pre and post activity, their traces, weights and the reward.
         theta: their coefficients.
     """
 

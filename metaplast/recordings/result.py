@@ -26,7 +26,8 @@ class FoundTerm:
         kept: share of resamples of the clusters in which it is selected, from 0 to 1.
         alone: absent candidates, each of which could replace it.
         together: pairs of absent candidates that could replace it.
-        least_t: the smallest |t| of the term over all additions of one or two absent candidates.
+        least_t: the smallest |t| of the term when one absent candidate is added, or two that are
+            not in `alone`.
         without: how much of the deviance explained on held-out data is lost without the term.
     """
 

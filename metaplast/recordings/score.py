@@ -33,7 +33,8 @@ class ScoreTest:
 
     Attributes:
         z: the statistic of each candidate in the pool; 0 for those in the model, [candidate].
-        p: probability of the largest |z| under random signs, family-wise, [candidate].
+        p: share of draws of random signs in which the largest |z| is at least as large,
+            [candidate].
         gain: by how much each would lower the deviance, in units of the dispersion, [candidate].
     """
 

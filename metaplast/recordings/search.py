@@ -16,7 +16,8 @@ from metaplast.recordings.quadratic import Quadratic
 from metaplast.recordings.score import ScoreTest, quadratic_of, score_test
 
 Told = Callable[[str], None]
-# Number of exchanges that are refitted in a round, best first by the quadratic deviance.
+# Number of candidates or exchanges that are refitted in a round, best first by the quadratic
+# deviance.
 TRIED = 6
 # Tolerance of fits during the selection; the selected rule is fitted to full convergence.
 COARSE = 1e-6
@@ -31,7 +32,7 @@ class Step:
         terms: the rule after the step.
         term: the term that entered or left.
         z: its score statistic, or its t.
-        p: probability of the largest |z| over all candidates; 1 if it was not tested.
+        p: its p value, see `ScoreTest`; 1 if it was not tested.
     """
 
     what: str
@@ -106,7 +107,10 @@ class Search:
         return moments, quadratic_of(moments, theta, self.problem.loss, others)
 
     def refitted(self, kept: Sequence[int], quadratic: Quadratic) -> Fit | None:
-        """Return the fit of some terms, started at the minimum of the quadratic deviance."""
+        """Return the fit of some terms, or None if the weights diverge.
+
+        The fit starts at the minimum of the quadratic deviance or, if they diverge there, at θ = 0.
+        """
         terms = tuple(self.pool[k] for k in kept)
         at = self.current.parameters
         starts = [quadratic.fitted(kept), np.zeros(len(kept))]
@@ -139,7 +143,7 @@ def selection_of(
 def exchanges(
     kept: list[int], candidates: int, quadratic: Quadratic, penalty: float
 ) -> list[list[int]]:
-    """Return the neighbours of a model, best first by the quadratic deviance."""
+    """Return the neighbours of a model, best first by the penalised quadratic deviance."""
     absent = [k for k in range(candidates) if k not in kept]
     found: list[tuple[float, list[int]]] = []
     for count in (1, 2):

@@ -2,7 +2,8 @@
 
 1. Forward: among the candidates whose score test is significant (corrected for the number of
    candidates), the one that lowers the deviance the most is added, and the rule is refitted.
-2. Backward: a term is removed if its t is below the threshold.
+2. Backward: a term is removed if its |t| is below the threshold of a single t test, and the
+   deviance without it is hardly higher.
 3. Exchanges: one term may be replaced by another, two by one, or one removed, if this lowers
 
        deviance / φ + t*² · number of terms,

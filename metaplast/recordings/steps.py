@@ -16,7 +16,7 @@ from metaplast.recordings.trajectory import Trajectory
 
 
 class Steps(ABC):
-    """Runs the steps of one trajectory, stretch by stretch."""
+    """Runs the steps of one trajectory, piece by piece."""
 
     @abstractmethod
     def begin(self, slopes: Numbers) -> None:
@@ -31,7 +31,7 @@ class Steps(ABC):
         self, each: Trajectory, span: slice, weights: Numbers, slopes: Numbers, y: Numbers,
         dy: Numbers,
     ) -> bool:  # fmt: skip
-        """Go through the next steps; see `kernel.advance`."""
+        """Run the next steps; see `kernel.advance`."""
 
 
 class PlainSteps(Steps):
@@ -49,13 +49,13 @@ class PlainSteps(Steps):
         self._powers = np.array(powers, dtype=np.int64).reshape(-1, 4)
 
     def begin(self, slopes: Numbers) -> None:
-        """Begin a trajectory; nothing is kept."""
+        """Begin a trajectory; there is no state to reset."""
 
     def advance(
         self, each: Trajectory, span: slice, weights: Numbers, slopes: Numbers, y: Numbers,
         dy: Numbers,
     ) -> bool:  # fmt: skip
-        """Go through the next steps; see `kernel.advance`."""
+        """Run the next steps; see `kernel.advance`."""
         from metaplast.recordings.kernel import advance
 
         return advance(
@@ -91,7 +91,7 @@ class RememberingSteps(Steps):
         self, each: Trajectory, span: slice, weights: Numbers, slopes: Numbers, y: Numbers,
         dy: Numbers,
     ) -> bool:  # fmt: skip
-        """Go through the next steps; see `memory_kernel.advance_with_memory`."""
+        """Run the next steps; see `memory_kernel.advance_with_memory`."""
         from metaplast.recordings.memory_kernel import advance_with_memory
 
         assert self._kept is not None

@@ -13,7 +13,7 @@ from metaplast.base.seeds import numpy_generator
 from metaplast.recordings.arrays import Flags, Places
 from metaplast.recordings.recording import Recording
 
-# With fewer trials than this, trials are split into parts, and these are the clusters.
+# With fewer trials than this, trials are split into parts, and the parts are the clusters.
 MANY = 20
 # The total number of parts in that case, over all trials.
 PARTS = 40

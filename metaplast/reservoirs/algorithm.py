@@ -40,7 +40,7 @@ class Algorithm:
         one_sided: whether W_2 stays unchanged when the error is larger than usual.
         memory: a in z̄_2 ← a z̄_2 + (1 − a) z_2.
         noise_size, noise_power: the size and power of b.
-        threshold: ϑ of ē, below which mastery learns.
+        threshold: ϑ; mastery learns while ē is below it.
         smooth: whether q is z̄_2.
         costs: the cost of moving each output; () for none.
         cost_of: the meaning of ẑ: "exploration" for z − z̄_2, as in the published scripts, or
@@ -64,7 +64,7 @@ class Algorithm:
         """Check the coefficients.
 
         Raises:
-            UserError: if a value has a wrong type or is impossible.
+            UserError: if a value has a wrong type or is invalid.
         """
         coerce(self)
         for field in fields(self):
@@ -101,10 +101,11 @@ def published(name: str, task: Task, costs: tuple[float, ...] = ()) -> Algorithm
     Args:
         name: "force", "rmhl" or "supertrex".
         task: a pen, or an arm.
-        costs: the cost of moving each segment, as in the third published task; () for none.
+        costs: the cost of moving each output, as in the third published task; () for none.
 
     Raises:
-        UserError: if the algorithm is unknown, or FORCE is asked to move an arm.
+        UserError: if the algorithm is unknown, the task is an arm and the algorithm FORCE, or the
+            number of costs is wrong.
     """
     require(
         name in {"force", "rmhl", "supertrex"},
@@ -135,8 +136,8 @@ def _supertrex(task: Task, costs: tuple[float, ...]) -> Algorithm:
 def repaired(task: Task, costs: tuple[float, ...] = ()) -> Algorithm:
     """Return SUPERTREX with the replication's repair.
 
-    λ = 5·10⁻⁴ is multiplied by 0.5/K if moving has a cost, and by 0.1/K if it has none and K > 2.
-    An arm has ϑ = 0.015. Costs count the movement of the whole output, z − z̄.
+    For an arm, ϑ = 0.015, and λ = 5·10⁻⁴ is multiplied by 0.5/K if moving has a cost, and by 0.1/K
+    if it has none and K > 2. Costs count the movement of the whole output, z − z̄.
     """
     found = published("supertrex", task, costs)
     found = replace(found, name="SUPERTREX, repaired", cost_of="output")

@@ -46,7 +46,7 @@ def learn_to_draw(
         dynamics: size and constants of the reservoir.
         schedule: periods of learning and of the test.
         folder: for a checkpoint after each period; the same call continues from it.
-        observe: called with the steps that are done, and with all steps.
+        observe: called with the number of steps that are done, and the number of all steps.
 
     Returns:
         The deviation (mean distance to the target in the test), distances, norms, the curve that

@@ -17,7 +17,7 @@ class Kept(NamedTuple):
     """The state of a simulation after some steps.
 
     Attributes:
-        step: the steps that are done, whole periods.
+        step: the number of steps that are done, a whole number of periods.
         counts: the number of updates of P that are kept separately, for each lane that masters.
         arrays: everything else that changes, by name.
     """

@@ -210,7 +210,7 @@ def _feed(
 
 @compiled
 def _perturb(c: Coefficients, s: State, output_noise: Numbers, learning: bool) -> None:
-    """Add the exploration noise to z_2; without learning, only mastery acts."""
+    """Add the exploration noise to z_2; in the test, set z_2 = 0 for lanes that master."""
     outputs, lanes = c.lengths.shape
     for j in range(outputs):
         for lane in range(lanes):

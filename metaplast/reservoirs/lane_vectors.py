@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 cgutils: Any = _cgutils  # Untyped.
 
-# Lanes in a register: four float64 of AVX2; machines with less split it.
+# Lanes in a register: four float64 of AVX2. For narrower registers, LLVM splits the vectors.
 WIDTH = 4
 _FLAGS = ("contract", "reassoc", "nsz")
 _WORD, _DOUBLE = ir.IntType(64), ir.DoubleType()
@@ -31,7 +31,7 @@ class _Emitter:
         self.groups = range(groups)
 
     def address(self, index: int, offset: Any = None) -> Any:
-        """Return the address of an element of the array that argument `index` is."""
+        """Return the address of an element of the array that is argument number `index`."""
         array = self._context.make_array(self._types[index])
         data = array(self._context, self.builder, self.values[index]).data
         return self.builder.gep(data, [_WORD(0) if offset is None else offset])
@@ -116,7 +116,7 @@ def _intrinsic(name: str, arguments: str) -> Any:
     return intrinsic(scope[name])
 
 
-# For the lanes of a tuple of registers; vectors are given as (array, offset).
+# Operations on the lanes of a tuple of registers; a vector is given as (array, offset).
 # (out, o, values, columns, first, last, r): out = Σ_n values_n · r[columns_n], n from first to
 # last; r is [neuron, lane].
 row_product = _intrinsic("row_product", "out o:word values columns first:word last:word r")

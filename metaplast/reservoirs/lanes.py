@@ -24,7 +24,7 @@ class Lane:
 
     Attributes:
         name: the name of the run.
-        task: from outputs to positions.
+        task: the map from outputs to positions.
         algorithm: how its readouts learn.
     """
 

@@ -116,12 +116,12 @@ def learn_coefficients(
     workers: int = 1,
     observe: Callable[[float, int], None] = lambda *_: None,
 ) -> Learned:
-    """Search for coefficients with a small mean of log10(deviation); return what was found.
+    """Search for coefficients with a small mean of log10(deviation).
 
     Args:
         task: the device that draws.
         start: the algorithm at the centre of the first generation.
-        drawings: the drawing of each generation, by its number from 0.
+        drawings: returns the drawings of a generation, given its number from 0.
         names: the names of the coefficients to learn, which must be positive at the start; by
             default, those of `LEARNED` that the algorithm uses.
         search: how to search.
@@ -174,7 +174,7 @@ class _Trial:
     search: Search
 
     def scores(self, generation: int, factors: Sequence[Sequence[float]]) -> list[float]:
-        """Return the mean badness of each candidate of a generation."""
+        """Return each candidate's mean `badness` over the drawings of a generation."""
         lanes = [
             Lane(f"candidate {i}", self.task, _scaled(self.start, self.names, each))
             for i, each in enumerate(factors)
@@ -196,7 +196,7 @@ class _Trial:
 
 
 def _at_once(makers: Sequence[Callable[[], Simulation]], workers: int) -> Iterator[Sequence[Run]]:
-    """Yield the runs of simulations, in their order; after an interrupt the others stop soon."""
+    """Yield the runs of simulations, in order; after an interrupt, the others stop soon."""
     stopped = threading.Event()
 
     def watch(*_: int) -> None:
@@ -252,7 +252,7 @@ def _identity(task: Task, start: Algorithm, names: Sequence[str], *parts: Any) -
     plain: dict[str, Any] = json.loads(
         json.dumps({"task": task.name, "names": list(names), **settings})
     )
-    # More generations continue a search.
+    # A search may continue with more generations.
     del plain["search"]["generations"]
     return plain
 

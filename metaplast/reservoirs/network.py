@@ -41,7 +41,7 @@ class Dynamics:
         """Check the numbers.
 
         Raises:
-            UserError: if one is impossible.
+            UserError: if one is invalid.
         """
         coerce(self)
         require(self.neurons >= 1, f"neurons must be at least 1, not {self.neurons}.")
@@ -91,8 +91,8 @@ class Network(NamedTuple):
 def draw(dynamics: Dynamics, outputs: int, seed: int) -> Network:
     """Return J, Q ~ U(−1, 1) and x_0 ~ U(−½, ½).
 
-    J has the precision of float32, which halves the memory that a simulation reads. Q of fewer
-    outputs is the first columns of Q of more.
+    J has the precision of float32, which halves the memory that a simulation reads. With fewer
+    outputs, Q consists of the first columns of the Q with more.
     """
     n = dynamics.neurons
     random = numpy_generator(seed, "reservoir", "J")
@@ -159,7 +159,7 @@ class Schedule:
         """Check the numbers.
 
         Raises:
-            UserError: if one is impossible.
+            UserError: if one is invalid.
         """
         coerce(self)
         for name in ("period", "training", "test", "lag", "mastery_every"):

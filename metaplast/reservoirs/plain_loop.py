@@ -1,4 +1,4 @@
-"""The whole algorithm as a plain loop, one line for one equation: slow, and the reference.
+"""The whole algorithm as a plain loop, one line for each equation: the slow reference.
 
 `Simulation` computes the same numbers much faster.
 """
@@ -125,7 +125,7 @@ def run_plainly(
     """Run one algorithm on one task.
 
     Args:
-        task: from outputs to positions.
+        task: the map from outputs to positions.
         algorithm: its coefficients.
         target: one period, [step, 2].
         dynamics: the reservoir's constants.

@@ -19,7 +19,7 @@ from metaplast.reservoirs.network import Dynamics, Network, Noise, Schedule, dra
 from metaplast.reservoirs.plain_loop import SHARPNESS
 from metaplast.reservoirs.run import Run
 
-# Points of a drawn curve, and distances and norms kept, of each period.
+# Points of the drawn curve, and records of distance and norms, in each period.
 POINTS, RECORDS = 500, 20
 CHECKPOINT = "reservoir.pt"
 
@@ -95,11 +95,11 @@ class Simulation:
         """Simulate all remaining steps, and return the results of each lane.
 
         Args:
-            observe: called with the steps that are done, and with all steps.
+            observe: called with the number of steps that are done, and the number of all steps.
             folder: where a checkpoint is written after each period, to continue from.
 
         Raises:
-            UserError: if the checkpoint in the folder is damaged, or of another simulation.
+            UserError: if the checkpoint in the folder is damaged, or belongs to another simulation.
         """
         place = None if folder is None else as_path(folder, "folder") / CHECKPOINT
         if place is not None and place.exists():
@@ -229,7 +229,7 @@ class Simulation:
         """Continue from a checkpoint.
 
         Raises:
-            UserError: if it is damaged, or of another simulation.
+            UserError: if it is damaged, or belongs to another simulation.
         """
         data = load_checkpoint(as_path(path))
         # Compared as text, because a damaged file may hold anything.

@@ -13,8 +13,7 @@ from metaplast.base.errors import UserError, require, require_seed, shown
 from metaplast.base.paths import AnyPath, as_path
 from metaplast.base.seeds import numpy_generator
 
-# Largest number in a target: figures and squared distances overflow at smaller numbers than float64
-# can hold.
+# Largest number in a target: figures and squared distances overflow long before float64 does.
 _MOST = 1e9
 # Scales the butterfly to the published size.
 _LARGEST = 14.4734
@@ -26,7 +25,8 @@ def butterfly(steps: int) -> Numbers:
         R(θ) = 9 − sin θ + 2 sin 3θ + 2 sin 5θ − sin 7θ + 3 cos 2θ − 2 cos 4θ
         (x, y) = R(θ)/14.4734 · (cos θ, sin θ)
 
-    with θ evenly on [0, 2π]. Both ends are included, as published, so one point occurs twice.
+    with θ evenly spaced on [0, 2π]. Both ends are included, as published, so one point occurs
+    twice.
     """
     theta = np.linspace(0, 2 * np.pi, steps)
     sines = -np.sin(theta) + 2 * np.sin(3 * theta) + 2 * np.sin(5 * theta) - np.sin(7 * theta)
