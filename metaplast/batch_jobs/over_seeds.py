@@ -1,4 +1,4 @@
-"""What the runs of a sweep with one penalty have in common, over their seeds."""
+"""A summary of the runs of a sweep over their seeds, for each penalty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metaplast.batch_jobs.sweep import Run
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers, one for each seed.
+    """The median and the extremes of numbers, one for each seed.
 
     Attributes:
         median: their median.
@@ -38,7 +38,7 @@ class OverSeeds:
         l1: the penalty.
         runs: how many there are.
         score: mean held-out score of each run's rule.
-        above: the same minus that of a baseline, by name of the baseline.
+        above: the same minus the score of a baseline, by name of the baseline.
         terms: number of terms in the rule.
         tested: number of terms that were left out in turn, in all runs together.
         missed: how many of these are missed; see `Run.missed`.
@@ -56,7 +56,7 @@ class OverSeeds:
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> OverSeeds:
-        """Return what runs with the same penalty have in common."""
+        """Return the summary of runs with the same penalty."""
         return cls(
             runs[0].l1,
             len(runs),

@@ -2,7 +2,7 @@
 
 The caller gets the name and answer of each call as it ends, and a tick now and then. An error
 becomes an answer {"error": sentence}, so that one failed call does not stop the others. Workers end
-with their parent. An interrupt lets each worker save its state, and starts nothing new.
+with their parent. After an interrupt, each worker saves its state, and no new call starts.
 
 The queue stores no results: its users write them to files, and leave out the calls whose results
 exist. A worker may write a `ProgressFile` for the process that waits for it.
@@ -203,7 +203,7 @@ def _interrupt_workers() -> None:
 
 
 def _begin_worker() -> None:
-    """Make a worker end with its parent, and let an interrupt end its call with its state saved."""
+    """Make a worker end with its parent, and let a signal interrupt its call; see `_stop`."""
     worker_ends_with_parent()
     for each in INTERRUPTS:
         signal.signal(each, _stop)
@@ -229,7 +229,7 @@ class ProgressFile:
 
     def __init__(self, folder: AnyPath, seconds: float = 2.0) -> None:
         self._path, self._seconds = as_path(folder, "folder") / PROGRESS, seconds
-        # The clock may begin at zero: the first write is never too early.
+        # The clock may start at zero, but the first write must never be skipped.
         self._written = -math.inf
 
     def write(self, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""A Ray cluster: many calls in any order, or the episodes of one discovery."""
+"""A Ray cluster, which runs many calls in any order, or the episodes of one discovery."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class Candidate:
 
     @property
     def is_equal(self) -> bool:
-        """Whether the band of the paired difference includes a loss no higher than the least."""
+        """Whether the loss may be as low as the lowest: the band reaches down to 0."""
         return self.excess is not None and self.excess.low <= 0
 
 

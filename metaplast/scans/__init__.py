@@ -1,1 +1,1 @@
-"""Loops over time steps or sweeps, each as one operation of torch with its adjoint."""
+"""Loops over time steps or sweeps, each as one torch operation with its adjoint."""

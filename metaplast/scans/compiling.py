@@ -1,4 +1,4 @@
-"""How the loops are compiled, and the line that says so.
+"""Compile the loops with numba, and print a line when that takes time.
 
 This module imports numba.
 """
@@ -65,7 +65,7 @@ class Announcement(event.Listener):
             print(f"{line} …", file=sys.stderr, flush=True)
 
     def on_end(self, event: event.Event) -> None:
-        """Do nothing: the next loop follows at once."""
+        """Do nothing; numba requires this method."""
 
 
 announcement = Announcement()

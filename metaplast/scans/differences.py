@@ -1,8 +1,8 @@
 """Changes of activations in loops, without the rounding error of a subtraction, and the softmax.
 
 The arguments are those of `metaplast.scans.activations`; the work memory has room for as many
-neurons as the vectors have. Nothing is inlined into its callers, which would take four times as
-long. This module imports numba.
+neurons as the vectors have. Nothing is inlined into its callers, because compilation would then
+take four times as long. This module imports numba.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recurrences through one matrix as operations of torch, each with its adjoint written out.
+"""Recurrences through one matrix as torch operations, each with its adjoint written out.
 
     forward:  u_t = M σ(z_{t−1}),  z_t = u_t + f_t,  z_1 = f_1,
     back:     q_t = B e_{t+1},     e_t = (s_t + q_t) ⊙ σ'(z_t).

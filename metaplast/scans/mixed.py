@@ -1,4 +1,4 @@
-"""The column vectors of an update as one operation of torch; the loops are in `mixing`."""
+"""The column vectors of an update as one torch operation; the loops are in `mixing`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# With fewer numbers in the result, a few calls of torch are as fast.
+# With fewer numbers in the result, a few torch calls are as fast.
 _LEAST = 2**14
 
 

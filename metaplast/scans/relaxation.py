@@ -1,4 +1,4 @@
-"""The sweeps of strict predictive coding as one operation of torch, with its adjoint written out.
+"""The sweeps of strict predictive coding as one torch operation, with its adjoint written out.
 
 Autograd would keep about forty nodes for every sweep of a stack of five layers. Matrices are held
 constant: `terms.operator.ProductTape` computes their gradient from that of the products p and q,

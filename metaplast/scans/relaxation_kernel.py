@@ -181,7 +181,7 @@ def _errors_adjoint(
     net: Any, y: Array, k: Array, stage: int, sweep: int, d: Array, c: Array, g: Array,
     eb: Array, xb: Array, cb: Array, yb: Array,
 ) -> None:  # fmt: skip
-    """The adjoint of e = ε ⊙ σ'(z), ε of a sweep and σ' of a stage: cb, and more of xb and yb."""
+    """The adjoint of e = ε ⊙ σ'(z), ε of a sweep and σ' of a stage: set cb, add to xb and yb."""
     hidden = y.shape[0]
     for j in range(hidden):
         before = d[sweep - 1, j] if sweep > 0 else k[0]
@@ -199,7 +199,7 @@ def _predictions_adjoint(
     w: Array, net: Any, y: Array, tools: Any, c: Array, g: Array, first: Array, cb: Array,
     change: Array, pb: Array, zb: Array, db: Array,
 ) -> None:  # fmt: skip
-    """The adjoint of c = σ(z + W d) − σ(z): pb of the hidden layers, and more of zb and db."""
+    """The adjoint of c = σ(z + W d) − σ(z): set pb of the hidden layers, add to zb and db."""
     sizes, sigma, _, _ = net
     k, work, bits = tools
     slope_change(sigma, y, c, first, g, change, k, work, bits)
