@@ -1,4 +1,4 @@
-"""Kept threads, for work that releases Python's global lock and so runs in parallel.
+"""Persistent threads, for work that releases Python's global lock and so runs in parallel.
 
 A new thread must wait for Python's global lock before it begins, which takes milliseconds while
 another thread computes. So threads are kept and reused. In these threads, torch starts no threads
@@ -32,7 +32,7 @@ _REFUSALS = ("start new thread", "schedule new futures")
 def _begin() -> None:
     """Initialise a kept thread. It must be started while torch is limited to one thread.
 
-    For each thread, torch decides once how many threads it may start from it.
+    Torch decides once for each thread how many more threads it may start from there.
     """
     _here.is_kept = True
     torch = sys.modules.get("torch")

@@ -88,7 +88,7 @@ class Band:
 
     @property
     def points(self) -> str:
-        """A difference with its band; of shares, in points."""
+        """A difference with its band; a difference of shares is in points."""
         if not self.percent:
             return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
         return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"

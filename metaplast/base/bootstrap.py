@@ -21,7 +21,7 @@ def bca_bands(
 ) -> tuple[Numbers, Numbers]:
     """Return the lower and upper ends of the bands of means, [place] each; NaN if BCa fails.
 
-    With the resampled means m_b, the mean m and its jackknife values m_(i), centred, u_i:
+    With the resampled means m_b, the mean m, and u_i = m − m_(i), where m_(i) leaves out value i:
 
         z₀ = Φ⁻¹(share of m_b below m),     a = Σ u³ / (6 (Σ u²)^{3/2}),
         end = quantile of m_b at Φ(z₀ + z/(1 − a z)),   z = z₀ ± Φ⁻¹(tail).

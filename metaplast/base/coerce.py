@@ -28,11 +28,13 @@ from metaplast.base.paths import as_path
 def coerce(settings: object) -> None:
     """Replace the value of each field of a dataclass with plain Python of its annotated type.
 
-    - whole numbers: any whole number from Python, NumPy or a tensor of one element, including a
+    - whole numbers: any whole number from Python, NumPy or a tensor without axes, including a
       float without a fraction, such as 1e3. True and False are invalid.
     - numbers: any real number, from the same sources. True and False are invalid.
     - bool: True or False, also NumPy's.
     - text: str; names of devices and dtypes may be torch's own objects.
+    - Literal: one of its texts.
+    - torch.device, torch.dtype: the object or its name; a dtype must be floating point.
     - Path: text or any path object.
     - tuples: any list, tuple, range or array of valid elements; a single number becomes a tuple of
       one. A tuple of fixed length needs exactly that many elements; a single number is invalid.

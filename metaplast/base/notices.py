@@ -59,7 +59,7 @@ def notice(what: str, count: int, first: Callable[[], str]) -> None:
     Args:
         what: the kind, in words that follow a number, such as "inputs did not settle".
         count: the number of events.
-        first: returns a description of the first event; called only if it is printed.
+        first: returns a description of the event; called only for the first event of its kind.
     """
     notices = _OPEN.get()
     if notices is not None:

@@ -14,7 +14,7 @@ def as_path(value: AnyPath, name: str = "the path") -> Path:
     """Return a path given as text or as any path object.
 
     Raises:
-        UserError: if the value is of another type, or an empty text.
+        UserError: if the value is of another type, empty, or contains a null character.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 
 class DataError(ValueError):
-    """An error in data that should describe a rule or a term."""
+    """An error in plain data, such as the contents of a rule's file."""
 
 
 def check(condition: bool, sentence: str) -> None:

@@ -106,7 +106,7 @@ def _offered(point: EntryPoint, kind: type[Item]) -> list[Item]:
 
 
 def _is_being_imported(name: str) -> bool:
-    """Return whether a module, or one above or below it, is still being imported.
+    """Return whether a module, its package or a module inside it is still being imported.
 
     Call this after importing the module: the import waits for other threads that are importing it.
     """

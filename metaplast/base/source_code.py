@@ -1,4 +1,4 @@
-"""Names that change with the source code, for compiled functions that are kept on disk."""
+"""Names that change with the source code, for compiled functions that are cached on disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def named_by_source(function: Function, *sources: Path) -> Function:
     """Add a hash of source files to the qualified name of a function, and return the function.
 
-    numba notices a change of a kept function's own file, but not of another file whose functions it
-    calls. With this hash in the function's name, stale code never runs.
+    numba notices if a cached function's own file changes, but not if another file changes whose
+    functions it calls. With this hash in the function's name, stale code never runs.
 
     Args:
         function: the function, before it is compiled.

@@ -17,7 +17,7 @@ class _InvalidError(ValueError):
 
 
 def parse_json(raw: bytes, name: str, what: str) -> Any:
-    """Return the value in a JSON text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+    """Return the value in a JSON text in UTF-8, UTF-16 or UTF-32.
 
     Args:
         raw: the text's bytes; a byte order mark is skipped.

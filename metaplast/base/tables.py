@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-# Columns of wrapped text are at least this wide, or as wide as their longest text.
+# Columns of wrapped text are at least this wide, or as wide as their longest text if it is shorter.
 SHORTEST = 24
 
 

@@ -29,7 +29,7 @@ def require_count(value: object, what: str, least: int = 1) -> int:
 
 
 def require_tensor(value: object, what: str) -> None:
-    """Raise `UserError` unless `value` is a dense numeric tensor."""
+    """Raise `UserError` unless `value` is a dense tensor that holds data."""
     require(
         isinstance(value, Tensor),
         f"{what} must be a torch tensor, got {type_name(value)}; convert it with torch.as_tensor.",
@@ -51,7 +51,7 @@ def require_one(kind: str, found: set[str], what: str) -> None:
 
 
 def type_name(value: object) -> str:
-    """Return a description of a value."""
+    """Return the type of a value, as messages name it."""
     return "None" if value is None else f"a {type(value).__name__}"
 
 

@@ -18,7 +18,7 @@ def torch_on_one_thread() -> Iterator[None]:
     """
     torch = sys.modules.get("torch")
     if torch is None:
-        # Torch reads it once, when it is loaded.
+        # Torch reads the variable once, when it is loaded.
         value = os.environ.get(_VARIABLE)
         os.environ[_VARIABLE] = "1"
         try:

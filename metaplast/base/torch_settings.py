@@ -31,7 +31,8 @@ Run = TypeVar("Run", bound=Callable[..., Any])
 def own_settings(*, grad: bool | None = None) -> Iterator[None]:
     """Compute exactly: no inference mode, autocast, flushed denormals, anomaly mode or TF32.
 
-    If none of these is on, nothing changes. Can also be used as a decorator.
+    The default device is set to the CPU. Only settings that differ are changed. Can also be used
+    as a decorator.
 
     Args:
         grad: whether gradients are recorded; None keeps the caller's setting.

@@ -1,4 +1,4 @@
-"""Errors of a machine that runs out of resources: which resource, and what helps."""
+"""Errors of the machine, such as a lack of memory or a full disk: what happened, and what helps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _THREAD_WORDS = ("can't start new thread", "resource temporarily unavailable")
 
 @dataclass(frozen=True)
 class Trouble:
-    """What the machine ran out of, and what helps, each as half of a sentence."""
+    """What happened on the machine, and what helps, each as half of a sentence."""
 
     what: str
     mend: str
@@ -46,7 +46,7 @@ class Trouble:
 
 
 def trouble(error: BaseException) -> Trouble | None:
-    """Return what the machine ran out of if that caused the error, else None."""
+    """Return the trouble if a lack of resources or a file caused the error, else None."""
     if isinstance(error, FileError):
         return Trouble(error.what, error.mend)
     if isinstance(error, UserError):
@@ -74,7 +74,7 @@ def lowering_memory(words: str) -> Iterator[None]:
 
 
 def explained(error: Exception) -> str:
-    """Return an error as text: what the machine ran out of and what helps, or `errors.sentence`."""
+    """Return an error as text: the trouble behind it, if any, otherwise `errors.sentence`."""
     found = trouble(error)
     return sentence(error) if found is None else found.sentence()
 

@@ -221,7 +221,7 @@ def require_inputs(split: EpisodeSplit | StreamSplit, system: System) -> None:
 
 
 def _sequential() -> list[str]:
-    """Return how to ask for each system that reads sequences."""
+    """Return the option that chooses each system that reads sequences."""
     names = [kind.name for kind in all_systems().values() if kind.reads_sequences]
     return [f"--system {name}" for name in sorted(names, reverse=True)]
 

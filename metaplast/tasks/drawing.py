@@ -21,7 +21,7 @@ def drawing_batch(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
 ) -> EpisodeBatch:
-    """Return episodes that learn to draw for `steps` steps, and are tested for `queries` more.
+    """Return episodes in which a reservoir learns for `steps` steps and is tested for `queries`.
 
     Support examples are the steps of learning, with noise; query examples are those of the test.
     The input of a query is fed back to the reservoir. For a pen, this is the target. For an arm, it
