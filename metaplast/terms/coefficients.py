@@ -28,8 +28,9 @@ MOST_SITES = 10_000
 class Coefficients:
     """θ_k of each term k, or θ_{s,k} of each site s and term k.
 
-    Two values are equal if their terms, numbers and kind are equal: a per-layer θ with one row does
-    not equal a shared θ. The number of axes of the tensor decides the kind, even with one site.
+    Two values are equal if they have the same terms and numbers, and both are shared or both are
+    per layer. The number of axes of the tensor decides this, so a per-layer θ with one row does not
+    equal a shared θ.
 
     Attributes:
         names: the names of the terms, in order, each once.
@@ -85,8 +86,8 @@ class Coefficients:
         """Return θ, in float64, from the data that `to_plain` gives.
 
         Raises:
-            DataError: if a value is neither a finite number nor a list of finite numbers, or if the
-                terms differ in their kind or in the number of sites.
+            DataError: if a value is neither a finite number nor a list of finite numbers, if some
+                values are numbers and others lists, or if the lists differ in length.
         """
         columns = [_column(name, value) for name, value in data.items()]
         sites = {len(column) for column in columns} or {1}
@@ -224,7 +225,7 @@ class Coefficients:
         return self.names.index(name)
 
     def __eq__(self, other: object) -> bool:
-        """Return whether terms, kind and numbers are the same; dtype and device may differ."""
+        """Return whether terms, axes and numbers are the same; dtype and device may differ."""
         if not isinstance(other, Coefficients):
             return NotImplemented
         return self._key() == other._key()

@@ -4,8 +4,8 @@ Time steps follow each other. With λ = 1 − 1/τ and E₀ before the example,
 
     Σ_k m_k ⊙ E_k = Σ_j m̂_j ⊙ F_j + λ m̂_1 ⊙ E₀,    m̂_j = m_j + λ m̂_{j+1},
 
-so no matrix is formed for a single occurrence. The samples of a mini-batch have no order: each sees
-E₀ and its own F, and E continues from their mean.
+so the matrices E_k and F_k are never formed one by one. The samples of a mini-batch have no order:
+each sees E₀ and its own F, and E continues from their mean.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def held(tau: float | Tensor, inner: Inner, synapses: Synapses, before: Tensor) 
 
 
 def _shares(keep: float | Tensor, like: Tensor, count: int) -> Tensor:
-    """Return the share of each occurrence left at the end, [episode or 1, occurrence, 1]."""
+    """Return the share of each F_k that is left at the end, [episode or 1, occurrence, 1]."""
     if isinstance(keep, float):
         return like.new_tensor([keep ** (count - 1 - k) for k in range(count)])[None, :, None]
     later = torch.arange(count - 1, -1, -1, dtype=like.dtype, device=like.device)
@@ -62,7 +62,7 @@ def applied(terms: CollectedTerms, theta: Tensor, synapses: Synapses) -> Tensor:
         return strength[:, 0, :, None] * after
     if weight != 1:
         first = strength.sum(1)
-        strength = strength / weight  # What is collected includes the weight, too.
+        strength = strength / weight  # The collected updates already include the weight.
     else:
         strength = _reversed_filter(strength, keep if isinstance(keep, float) else keep[:, 0])
         first = strength[:, 0]
@@ -70,7 +70,7 @@ def applied(terms: CollectedTerms, theta: Tensor, synapses: Synapses) -> Tensor:
 
 
 def _modulation(terms: CollectedTerms, theta: Tensor, synapses: Synapses) -> Tensor:
-    """Return m, what multiplies the eligibility at each occurrence, [episode, occurrence, row]."""
+    """Return m, the factor of the eligibility at each occurrence, [episode, occurrence, row]."""
     _, rows, columns = factors(terms.outer, theta, synapses)
     assert rows is not None
     assert columns is not None

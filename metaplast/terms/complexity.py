@@ -12,7 +12,7 @@ def complexity(term: Term) -> int:
     The size counts monomials (including those in an eligibility), gates (including scalars),
     projections, functions and powers of the weights.
 
-    A dense term, which is outside the algebra, counts as more complex than any declared one.
+    A dense term, which is outside the algebra, has size 100, more than typical declared terms.
     """
     return _size(term.formula) if isinstance(term.formula, Formula) else 100
 

@@ -18,7 +18,7 @@ from metaplast.terms.written import FormulaError, spelled
 
 
 def eligible(formula: Formula | Matrix, tau: float) -> Formula:
-    """Return the eligibility of a formula F: E ← (1 − 1/τ) E + F, a matrix at each synapse.
+    """Return the eligibility of a formula F: E ← (1 − 1/τ) E + F, one number at each synapse.
 
     E is zero when an episode begins. It is updated before it is used, at every example, or at every
     time step of a sequence, and is not normalised: an update counts fully when it is made, and

@@ -138,8 +138,8 @@ def _weighted(one: Summand, other: Summand) -> Formula:
     """Return the elementwise product of a matrix and a formula that changes it.
 
     Raises:
-        FormulaError: if the formula changes another matrix, or the power of the weights is too
-            high.
+        FormulaError: if the formula changes another matrix or reads an eligibility, or the power
+            of the weights is too high.
     """
     matrix, formula = (one, other) if isinstance(one, Matrix) else (other, one)
     assert isinstance(matrix, Matrix)
@@ -202,7 +202,8 @@ class Formula(Summand):
         """Check that every vector is available at the synapses of the matrix.
 
         Raises:
-            FormulaError: if a projection uses another matrix, or a number is not finite.
+            FormulaError: if a projection uses another matrix, a number is not finite, or a power
+                of the weights is too high.
         """
         for monomial in self.monomials:
             factor_of(monomial.coefficient)

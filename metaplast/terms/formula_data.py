@@ -56,9 +56,9 @@ _POPULATIONS = ("post", "pre")
 
 
 def formula_data(formula: Formula) -> dict[str, Any]:
-    """Return a formula as data: coefficient · Π gates · row ⊗ column, or · the matrix.
+    """Return a formula as data; the module's docstring describes the format.
 
-    A gate ⟨left, right⟩ is a pair of vectors, a scalar is `{"scalar": name}`.
+    A gate that is a scalar is `{"scalar": name}`.
     """
     return {
         "matrix": formula.matrix.name,

@@ -61,7 +61,7 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class CompiledTerms:
-    """The effect of a rule's terms on one matrix, in declared form.
+    """The effect of a rule's terms on one matrix, in the form that engines evaluate.
 
     Attributes:
         matrix: the matrix that changes.
@@ -72,7 +72,7 @@ class CompiledTerms:
         entries: the monomials that fill G.
         decays: the monomials that make up −δ.
         dense: (term index, formula, the term's name) of terms outside the algebra.
-        weighted: (power, tensor) of the monomials with each power of the weights.
+        weighted: (power, compiled terms) of the monomials with each power of the weights.
         collected: each eligibility in use, with the monomials that read it.
     """
 
@@ -159,7 +159,7 @@ def _layout(plasticity: CompiledTerms, device: torch.device, dtype: torch.dtype)
 def compile_terms(
     terms: Sequence[Term], matrix: Matrix, acting: Sequence[int] | None = None
 ) -> CompiledTerms:
-    """Return the plasticity tensor's layout for the terms that change `matrix`.
+    """Return the compiled form of the terms that change `matrix`.
 
     Term indices in the result are positions in `terms`, which include the terms of the other
     matrix.
@@ -217,7 +217,7 @@ def inner_terms(eligibility: Eligibility) -> tuple[tuple[int, CompiledTerms], ..
 def _compiled(
     matrix: Matrix, pairs: Pairs, dense: Sequence[tuple[int, DenseFormula, str]] = ()
 ) -> CompiledTerms:
-    """Return the tensor of monomials, each with the index of its term."""
+    """Return the compiled form of monomials, each given with the index of its term."""
     rows: dict[Signal | Mapped, int] = {}
     columns: dict[Vector, int] = {}
     gates, scalars = _gates([m for _, m in pairs])

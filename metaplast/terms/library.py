@@ -230,7 +230,7 @@ def choose_terms(text: str) -> TermChoice:
         return _with_faded(text, plain, tau)
     pool = match(text, pools())
     if pool is not None:
-        candidate_terms()  # Files and reports name the pool's terms: each name has one meaning.
+        candidate_terms()  # Check that names are unique: files and reports name the pool's terms.
         terms = pool_terms(pool)
         return TermChoice(
             text, terms, pool.feedback, is_named=False, grows=pool.grows,

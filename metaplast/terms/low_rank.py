@@ -18,8 +18,8 @@ class Factors(NamedTuple):
     """The products Σ a ⊗ V_a of the entries at each occurrence, and −δ of the decays.
 
     `rows` [episode, occurrence, a, row] and `columns` [episode, occurrence, a, column] are None
-    without entries, `growth` [episode] is None without decays. Occurrences at which all columns
-    are zero are left out at the end.
+    without entries, `growth` [episode] is None without decays. Trailing occurrences at which all
+    columns are zero are left out.
     """
 
     growth: Tensor | None
@@ -31,7 +31,7 @@ def factors(plasticity: CompiledTerms, theta: Tensor, synapses: Synapses) -> Fac
     """Return the factors of a matrix's change; the weight of occurrences is part of the columns.
 
     Args:
-        plasticity: the compiled terms; powers, dense terms and eligibilities are not counted.
+        plasticity: the compiled terms; powers, dense terms and eligibilities are ignored.
         theta: coefficients of all the rule's terms, [episode, term].
         synapses: signals before the change.
     """

@@ -18,7 +18,7 @@ MOST_POWER = 3
 
 @dataclass(frozen=True)
 class Eligibility:
-    """E ← (1 − 1/τ) E + F, a matrix at each synapse, zero when an episode begins.
+    """E ← (1 − 1/τ) E + F, one number at each synapse, zero when an episode begins.
 
     It is updated before it is used, at every occurrence: an example, or a time step.
 
@@ -33,7 +33,7 @@ class Eligibility:
 
 @dataclass(frozen=True)
 class Monomial:
-    """coefficient · Π gates · (row ⊗ column) ⊙ M^power, or · M itself if row is None.
+    """coefficient · Π gates · (row ⊗ column) ⊙ M^power; coefficient · Π gates · M if row is None.
 
     The power is elementwise: each synapse's own weight to that power. With an eligibility E, the
     monomial is coefficient · Π gates · row_i E_ij, and the column is ones.
@@ -53,7 +53,7 @@ class Monomial:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Everything but the coefficient, in any order of gates and of their two vectors."""
+        """Everything but the coefficient; the order of gates and their vectors does not matter."""
         sides = sorted(tuple(sorted(map(repr, gate.vectors or (gate,)))) for gate in self.gates)
         kept = self.eligibility
         whole = None if kept is None else (kept.tau, kept.formula.matrix, summed(kept.formula))

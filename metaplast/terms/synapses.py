@@ -26,7 +26,7 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Synapses:
-    """The effects of one example at the synapses of one matrix, before anything changes.
+    """The signals of one example at the synapses of one matrix, before anything changes.
 
     An *occurrence* is anything that happens several times within an example: a time step, a
     position of a convolution, a sample of a mini-batch. The update is the sum over occurrences, all

@@ -128,7 +128,7 @@ class Term:
 
     @property
     def is_local(self) -> bool:
-        """True if each synapse needs only y, e of its two neurons, its own weight, and its age."""
+        """True if each synapse needs only its neurons' signals, its weight and a count of steps."""
         return self._is_local_formula and not self.broadcast
 
     @property
@@ -267,7 +267,7 @@ def _weighted(part: Tensor, synapses: Synapses) -> Tensor:
 
 
 def _part(monomial: Monomial, synapses: Synapses) -> Tensor:
-    """Return Σ_k Π gates · (row ⊗ column) ⊙ M^power, or · M, over the occurrences.
+    """Return the sum over occurrences of Π gates · (row ⊗ column) ⊙ M^power, or of Π gates · M.
 
     Shape: [episode, row, column].
     """

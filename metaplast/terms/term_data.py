@@ -56,7 +56,7 @@ def is_declared(data: Mapping[str, Any]) -> bool:
 def read_term(name: str, data: Mapping[str, Any]) -> Term:
     """Return the term that `term_data` wrote.
 
-    No file can hold a torch function: it becomes a term that can be printed but refuses to run.
+    A file cannot hold a torch function, so such a term can be printed, but refuses to run.
 
     Raises:
         DataError: if the data have another format.
