@@ -133,7 +133,7 @@ def _targets(system: System, draw: torch.Generator) -> torch.Tensor:
 
 
 def _weights(system: System) -> dict[str, tuple[int, int]]:
-    """Return names and shapes of the forward weights, which are the first that rules change."""
+    """Return names and shapes of the forward weights, which come first in a state."""
     return {group.name: system.shapes[group.name] for group in system.groups if group.matrix == W}
 
 

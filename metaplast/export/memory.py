@@ -1,4 +1,4 @@
-"""Code for what synapses remember between examples: traces, eligibilities, and their age."""
+"""Code for what synapses remember between examples: traces, eligibilities, a count of steps."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from metaplast.systems.system import Group
 from metaplast.terms.algebra import Formula, pre
 from metaplast.terms.term import Term
 
-# Code of the lists of signals over the occurrences of each group. `read` are the read steps.
+# Code of the lists of signals over the occurrences of each group. `read` are the steps at
+# which the output is read.
 PLACES = {
     "input": {
         "y_post": "y", "e_post": "e", "potential_post": "z", "y_pre": "x", "e_pre": "e_x",

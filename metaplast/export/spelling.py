@@ -98,7 +98,7 @@ OUTPUTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Pathway:
-    """The source of the error of the layer below.
+    """How the error of the layer below is computed.
 
     Attributes:
         carry: code of the error carried to layer k, before it is multiplied by σ'; `weights[k]`

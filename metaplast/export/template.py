@@ -22,7 +22,7 @@ def fill(
     Args:
         name: the name of the file in `templates/`.
         context: the values of the template's names.
-        filters: functions for use in the template; compiled templates are kept for each function.
+        filters: functions for use in the template; compiled templates are cached for each set.
         syntax: its delimiters, if the usual delimiters have a meaning in the format.
     """
     environment = _environment(tuple(filters.items()), tuple(syntax.items()))
@@ -31,7 +31,7 @@ def fill(
 
 @cache
 def in_library(library: str) -> Filter:
-    """Return the filter that makes code of a spelling; `library` is the program's array library."""
+    """Return the filter that inserts the name of the program's array library into code."""
     return lambda code: code.format(xp=library)
 
 
@@ -49,7 +49,7 @@ def _environment(
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        # Nothing here is HTML: foreign text is made safe before it gets here.
+        # Nothing here is HTML: text from files is made safe before it gets here.
         autoescape=False,
         **dict(syntax),  # type: ignore[arg-type]
     )

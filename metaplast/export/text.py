@@ -1,4 +1,4 @@
-"""Make foreign text safe for the place where it is inserted."""
+"""Make text from files safe for the place where it is inserted."""
 
 from __future__ import annotations
 

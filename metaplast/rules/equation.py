@@ -99,7 +99,7 @@ def _line(rule: Rule, matrix: MatrixName, notation: Notation) -> str:
 
 
 def _merge_signs(theta: float, body: str, notation: Notation) -> tuple[str, str]:
-    """Return the sign of a coefficient combined with a term's one leading minus, and the rest."""
+    """Return the sign of a term, with its coefficient's and its own combined, and the rest."""
     negative = theta < 0
     single = f" {notation.minus} " not in body and " + " not in body
     if single and body.startswith(notation.minus):

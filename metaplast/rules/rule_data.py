@@ -62,7 +62,7 @@ def read_rule(data: Any, own: Iterable[Term] = (), *, to_print: bool = False) ->
 
     Args:
         data: the data.
-        own: the caller's terms; each replaces the term with its name.
+        own: the caller's terms; each replaces the term of the same name.
         to_print: whether terms that are torch functions may be missing, because the rule will not
             be run.
 

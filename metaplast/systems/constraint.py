@@ -29,7 +29,7 @@ from metaplast.base.registry import find, lookup
 CONSTRAINTS = "metaplast.constraints"
 NONE = "none"
 
-# Room around a bound in the check of initial weights, which may have been rounded to float32.
+# Relative tolerance in the check of initial weights, which may have been rounded to float32.
 _ROOM = 1e-6
 
 _Key = tuple[torch.dtype, torch.device]

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from metaplast.terms.operator import Operator
 
-# Steps from one check of the residual to the next; a check costs as much as a step.
+# Steps between two checks of the residual; a check costs as much as a step.
 CHECKED = 5
 # The largest number of matrix elements that the dense solver factorises together.
 _AT_ONCE = 2**24
@@ -133,7 +133,7 @@ def fixed_point(
     Args:
         operator: M, [episode, neuron, neuron].
         value: p, [episode, sample, neuron]; a row of NaN marks a sample without a fixed point.
-        u: p → u, a function of autograd; other tensors that it uses receive their gradients, too.
+        u: p → u, differentiable; other tensors that it uses receive their gradients, too.
         slope: ∂u/∂p at the fixed point, elementwise, held constant.
         solver: the solver of the linear system.
         tolerance: the tolerance of an iterative solver.

@@ -1,4 +1,4 @@
-"""The change of a layer's output when its input changes, without rounding from a subtraction.
+"""The change of a layer's output when its input changes, without the error of a subtraction.
 
 With a loss that is a mean over a batch, predictive coding moves activities by about 1e-6 of their
 size. f(v + d) − f(v) would then be mostly rounding in single precision.

@@ -140,8 +140,9 @@ def layers_of(model: object, *, repeated: bool) -> list[Layer]:
         repeated: whether every layer is called several times for one example.
 
     Raises:
-        UserError: if the model is not a plain `nn.Sequential`, has no layer or nothing to train,
-            or, with `repeated`, has a layer whose output differs from call to call.
+        UserError: if the model is not a plain `nn.Sequential`; has hooks, no layer, nothing to
+            train or parameters made in inference mode; or, with `repeated`, has a layer whose
+            output differs from call to call.
     """
     require(
         isinstance(model, nn.Sequential)

@@ -235,7 +235,7 @@ class Recurrent(SequenceNetwork):
         )
 
     def error_angles(self, view: View, query: Examples) -> Tensor:
-        """Return the angle between the feedback's errors and those of BPTT, deg, [episode, 1].
+        """Return the angle between the feedback's errors and BPTT's, in degrees, [episode, 1].
 
         Each side is the mean over the queries of e_1 … e_T, taken as one vector.
         """

@@ -146,7 +146,7 @@ class Wrapped(System):
         return self.system.target_shape
 
     def targets(self, given: object, samples: Sequence[int], **options: Any) -> Tensor:
-        """Return targets as the objective has them; see `System.targets`."""
+        """Return targets in the objective's format; see `System.targets`."""
         return self.system.targets(given, samples, **options)
 
     @property

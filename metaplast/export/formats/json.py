@@ -10,7 +10,7 @@ from metaplast.systems.fully_connected import FullyConnected
 
 
 class JsonExporter(Exporter):
-    """A rule's file with its network, and each formula as data, for programs that parse no text."""
+    """A rule's file with its network, and formulas as data, so that no program need parse text."""
 
     name = "json"
     suffix = ".json"

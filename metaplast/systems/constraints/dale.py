@@ -23,8 +23,8 @@ class Dale(WeightConstraint):
         P(V)_ij = s_j max(s_j V_ij, 0),     s_j = 1 for excitatory neurons j, −1 for inhibitory ones
 
     The first round(fraction · n) of a population's n neurons are excitatory, the others inhibitory.
-    Weights are drawn alike for all neurons, so it does not matter which ones excite; their position
-    tells, so the state need not record it. Drawn weights begin as s_j |W_ij|.
+    Weights are drawn alike for all neurons, so it does not matter which ones excite. This follows
+    from a neuron's position, so the state need not record it. Drawn weights begin as s_j |W_ij|.
 
     Attributes:
         fraction: the fraction of excitatory neurons in each population, from 0 to 1.
