@@ -21,7 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def as_inputs(name: str, value: Any) -> Tensor:
-    """Return inputs as a tensor of numbers, a copy, with rows first.
+    """Return inputs as a tensor of numbers, a copy in row-major order.
 
     Args:
         name: the name of the data, for messages.
@@ -43,7 +43,7 @@ def as_inputs(name: str, value: Any) -> Tensor:
     )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    # Copy to the machine's byte order, rows first, as torch requires.
+    # Copy to the machine's byte order and row-major order, as torch requires.
     array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     if array.dtype in (np.uint16, np.uint32, np.uint64):
         array = array.astype(np.int64 if array.dtype != np.uint64 else np.float64)

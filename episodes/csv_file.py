@@ -95,10 +95,10 @@ def _separator(head: str) -> str:
 
 
 def _records(label: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the last line of each row that is not blank, and the row's cells.
+    """Yield the number of the last line of each row that is not blank, and the row's cells.
 
-    A row that spans several lines is doubtful, so it is warned of: a quote that should not be there
-    makes one cell of all lines up to the next quote.
+    The first row that spans several lines leads to a warning, because a quote that should not be
+    there makes one cell of all lines up to the next quote.
 
     Raises:
         UserError: if a quote is not closed, or text follows a closing one.

@@ -1,7 +1,7 @@
 """Sources that read a user's own file or folder: `--dataset csv:FILE,target=COLUMN,scale=standard`.
 
-A format is one class with a `read`. The description of what was read contains a digest, so that a
-resumed run notices if the file has changed.
+A format is one class with a method `read`. The description of what was read contains a digest, so
+that a resumed run notices if the file has changed.
 """
 
 from __future__ import annotations

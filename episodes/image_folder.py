@@ -122,7 +122,7 @@ def _read(label: str, file: Path, size: tuple[int, int] | None, *, grey: bool) -
 
 
 def _bytes(image: Any) -> Any:
-    """Return an image as grey bytes; values of 16 bits keep their upper 8 bits."""
+    """Return an image as grey bytes; values of 16 bits are scaled to 8 bits."""
     if image.mode.startswith("I") or image.mode == "F":
         from PIL import Image
 

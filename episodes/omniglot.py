@@ -155,7 +155,7 @@ def _packed(packed: zipfile.ZipFile, archive: Path, part: str) -> Mapping[str, b
 
 
 def _check_sizes(place: Path, sizes: Mapping[str, int]) -> None:
-    """Refuse files that would exhaust the memory, before reading them; they are no drawings."""
+    """Refuse files too large to be drawings before reading them: they could exhaust the memory."""
     name = max(sizes, key=lambda each: sizes[each], default="")
     largest, total = sizes.get(name, 0), sum(sizes.values())
     require(

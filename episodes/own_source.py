@@ -140,7 +140,7 @@ def _with_numbers(
 
 
 def _compare_rows(name: str, images: Any, labels: Any) -> None:
-    """Warn if a data frame and a series index their rows differently: rows match by position."""
+    """Warn if a data frame and a series index rows differently, as rows are matched by position."""
     if not (hasattr(images, "iloc") and hasattr(labels, "iloc")) or len(images) != len(labels):
         return
     if not images.index.equals(labels.index):

@@ -62,7 +62,7 @@ def _by_column(values: Tensor, columns: int, fit: Tensor, scaling: Scaling) -> T
 
 
 def _fitted(values: Tensor, fit: Tensor, scaling: Scaling) -> Tensor:
-    """Return scaled `values` [sample, column] in float64; only those in `fit` [sample] decide."""
+    """Return scaled `values` [sample, column] in float64, fitted on those in `fit` [sample]."""
     seen = values[fit].double()
     if scaling == "standard":
         shift, size = seen.mean(0), seen.std(0, correction=0)

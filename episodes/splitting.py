@@ -137,7 +137,7 @@ def _of_images(
 ) -> Tensor:
     """Return which images are held out, of every class: [image] bool, on the CPU.
 
-    One part in `PARTS` of each class, and enough for an episode on either side.
+    One image in `PARTS`, or more or fewer, so that either side has enough for an episode.
     """
     _require_images(name, pool, request, sides=2)
     needed = request.shots + request.queries

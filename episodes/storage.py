@@ -68,7 +68,7 @@ def data_root(request: DataRequest) -> Path:
         root, named_by = Path(variable), DATA_VARIABLE
     else:
         return cache_folder() / "data"
-    with contextlib.suppress(RuntimeError):  # The user does not exist.
+    with contextlib.suppress(RuntimeError):  # ~NAME for an unknown user.
         root = root.expanduser()
     require(
         root.is_dir(),
@@ -152,7 +152,7 @@ def prepared(name: str, kinds: Mapping[str, npt.DTypeLike], make: Callable[[], A
 
     The name must change with everything the arrays are made from. A cache file that cannot be read,
     or holds other names or types than `kinds`, is replaced. If it cannot be written, the arrays are
-    returned anyway. Neither is reported: the arrays are right, and the user has nothing to do.
+    returned anyway. Neither case is reported, because the arrays are correct.
     """
     file = cache_folder() / "prepared" / f"{name}.npz"
     try:

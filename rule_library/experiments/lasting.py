@@ -129,7 +129,7 @@ def _lead(
         peer: the version of backprop, a key of `_BACKPROP`.
         column: the column of the accuracies.
         images: the length of the tasks.
-        over: the points.
+        over: the lead, in points.
     """
 
     def measure(table: Table) -> Numbers:

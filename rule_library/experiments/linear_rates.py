@@ -101,7 +101,7 @@ def learn(seed: int, settings: Mapping[str, Any], _: Setting) -> list[Row]:
 
 
 def _path(rule: str, task: Task, rate: float, every: int) -> Iterator[Tensor]:
-    """Yield W at the start and after every so many steps, without end."""
+    """Yield W at the start and then again after each `every` steps, without end."""
     X, R, W = task
     if rule == "exact":
         # The steps are taken on A = (I − W)⁻¹ itself, so they need no inverse.

@@ -45,7 +45,7 @@ _TERMS = (
 
 
 def _least_lead(local: str, bp: str) -> Callable[[Table], Numbers]:
-    """Return the smallest lead over BP in any 50 consecutive episodes after the first 100, [seed]."""
+    """Return the smallest lead over BP in any block of 50 episodes after the first 100, [seed]."""
 
     def measure(table: Table) -> Numbers:
         starts = range(SETTLED, END, 50)

@@ -102,7 +102,7 @@ def gain(lane: str, other: str) -> Callable[[Table], Numbers]:
 
 
 def _survivors(table: Table, lanes: Mapping[str, str]) -> str:
-    """Return how many runs are left in each line in which some runs diverged."""
+    """Return how many runs are left in each lane in which some runs diverged."""
     found = []
     for lane, label in lanes.items():
         gone = np.nansum(lost(lane)(table) / 100)

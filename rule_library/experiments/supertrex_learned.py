@@ -75,7 +75,7 @@ class LearnedVariant(TwoSizes):
         return plain(self.chosen(setting)) | {"computed": RUNS}
 
     def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
-        """Return no data to open, because the curves are drawn."""
+        """Return no data to open, because the curves are random."""
         return no_data()
 
     def prepare(self, setting: Setting, folder: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class RewardVariant(TwoSizes):
         return plain(self.chosen(setting)) | {"delay": self.delay, "tau": self.tau}
 
     def data(self, setting: Setting) -> Mapping[str, Callable[[], object]]:
-        """Return no data to open, because the bandits are drawn."""
+        """Return no data to open, because the bandits are random."""
         return no_data()
 
     @property
