@@ -40,8 +40,8 @@ def command_names() -> list[str]:
 def guard(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    A user's mistake, or a lack of memory, disk space or threads, is reported in one sentence
-    without a traceback; the exit code is 2. An interrupt gives 130, any other signal
+    A user's mistake, a lack of memory, disk space or threads, or lost output is reported in one
+    sentence without a traceback; the exit code is 2. An interrupt gives 130, any other signal
     128 plus its number. If the reader of the output has gone, as after `| head`, further output is
     dropped and the command runs to its end. `LESS_MEMORY` in a command's module says which options
     lower its memory.

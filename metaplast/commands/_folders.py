@@ -56,7 +56,7 @@ def held(folder: Path) -> AbstractContextManager[Path]:
 
 
 def _missing(path: Path) -> list[Path]:
-    """Return a path and its parents, as far as they do not exist, deepest first."""
+    """Return those of a path and its parents that do not exist, deepest first."""
     with contextlib.suppress(OSError):
         return [each for each in (path, *path.parents) if not each.exists()]
     return []

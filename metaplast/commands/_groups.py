@@ -163,7 +163,7 @@ def common_options(kind: type[Any], options: Sequence[Option]) -> list[Option]:
 
 
 def named_options(options: Sequence[Option], arguments: Sequence[str]) -> list[Option]:
-    """Return the options that occur in `arguments`, and those that must.
+    """Return the options that occur in `arguments`, the positional ones and the required ones.
 
     tyro takes about a millisecond for each option that it may have to read.
     """

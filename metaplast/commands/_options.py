@@ -56,7 +56,7 @@ def parse(
 def parse_early(
     kind: type[Options], arguments: Sequence[str], prog: str, default: Options | None = None
 ) -> Options:
-    """Return the options of `kind`, which decide the defaults of others, before these are read.
+    """Return the options of `kind`, which are read first because they change others' defaults.
 
     Requests for help and shell completion are ignored here, because they must show all options.
 

@@ -44,7 +44,7 @@ def require_folder(flag: str, path: Path) -> None:
 
 
 def _try(flag: str, path: Path, folder: Path) -> None:
-    """Raise `UserError` unless a file can be made in `folder`, as a step towards `path`."""
+    """Raise `UserError`, which names `path`, unless a file can be made in `folder`."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -1,4 +1,4 @@
-"""Drop output that cannot be written, so that this never ends a run."""
+"""Drop output that cannot be written, so that a failed write never ends a run."""
 
 from __future__ import annotations
 

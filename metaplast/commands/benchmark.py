@@ -117,7 +117,7 @@ class BenchmarkOptions:
         require_writable("--json", self.json)
 
     def _check_system(self) -> None:
-        """Check that engines and data serve the network."""
+        """Check that the engines, the data and the sizes fit the system."""
         if self.system == STACK:
             require(
                 self.inputs is None and self.neurons is None,

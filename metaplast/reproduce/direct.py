@@ -22,7 +22,7 @@ def no_data(*_: object) -> Mapping[str, Callable[[], object]]:
 
 
 class TwoSizes:
-    """A base of variants with settings for the full version, and changes for the quick one."""
+    """Base of variants that have settings for the full version and changes for the quick one."""
 
     full: Mapping[str, Any]
     quick: Mapping[str, Any]

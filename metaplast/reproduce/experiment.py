@@ -29,7 +29,7 @@ class Setting:
         quick: whether to run a tiny version of everything, on data that need no files.
         data_root: folder with data sets.
         rule: file of a rule, for experiments on a discovered rule.
-        device: where variants that are `AnyDevice` compute; the others use the CPU.
+        device: where variants compute; only those that are `AnyDevice` can use CUDA.
     """
 
     quick: bool = False
@@ -70,7 +70,7 @@ class Variant(Protocol):
 
     @property
     def name(self) -> str:
-        """Names its files; different variants have different names."""
+        """The name of its files; different variants have different names."""
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """Return everything except the seed that determines its numbers, as plain data."""
@@ -94,12 +94,12 @@ class SideBySide(Variant, Protocol):
 
     @property
     def together(self) -> int:
-        """Most seeds to compute at once."""
+        """The largest number of seeds to compute at once."""
 
     def run_together(
         self, seeds: Sequence[int], setting: Setting, prepared: Mapping[str, Any]
     ) -> list[list[Row]]:
-        """Return the numbers of several seeds; they do not depend on the choice of seeds."""
+        """Return each seed's numbers, which do not depend on the other seeds."""
 
 
 @runtime_checkable
@@ -108,7 +108,7 @@ class AnyDevice(Variant, Protocol):
 
     @property
     def on_cuda(self) -> bool:
-        """Whether it can; this may differ between variants of one class."""
+        """Whether it can compute on CUDA; this may differ between variants of one class."""
 
 
 def runs_on(variant: Variant, device: torch.device) -> bool:

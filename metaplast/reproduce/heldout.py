@@ -32,11 +32,11 @@ class HeldoutSetup:
     """The data and the network on which a rule is tested.
 
     Attributes:
-        column: name of the accuracies' column.
+        column: ending of the name of the accuracies' column, after `accuracy_`.
         dataset: name of the source.
         at: position in the table, such as the depth.
         depth: number of weight matrices of a stack; the widths of `hidden` are stretched to it.
-        shots, queries: images of each class.
+        shots, queries: support and query images of each class.
         labels: whether each class has its own output neuron, or classes are renumbered in each
             episode.
         hidden: widths of a stack's hidden layers.
@@ -69,7 +69,7 @@ class HeldoutSetup:
         return open_source(self.dataset, request)
 
     def system(self, split: EpisodeSplit, config: DiscoveryConfig) -> System:
-        """Return a stack of this depth; if the rule is for another system, that of its search."""
+        """Return a stack of this depth, or the system of the rule's search if it is not a stack."""
         if config.system != DEFAULT:
             return config.build_system(split.inputs, split.outputs, timing=split.timing)
         widths = (split.inputs, *widths_for_depth(self.hidden, self.depth), split.outputs)
@@ -81,7 +81,7 @@ class HeldoutSetup:
         """Return the mean accuracy over held-out episodes, and how many of them diverged.
 
         Args:
-            rule: to test.
+            rule: the rule to test.
             seed: the seed of the episodes and the networks.
             setting: the settings of the command.
             config: the configuration of the rule's search.

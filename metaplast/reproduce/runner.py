@@ -1,4 +1,4 @@
-"""Run the missing parts of experiments in parallel, and conclude the complete experiments.
+"""Run the missing parts of experiments in parallel, and write the results of complete ones.
 
 A results folder holds `parts/VARIANT/`, with `variant.json` (settings, and what was found on
 separate data), and for each seed a CSV file and a small JSON file, which is written last. A command

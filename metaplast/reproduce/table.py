@@ -26,7 +26,7 @@ class Series:
     """One quantity over seeds and places.
 
     Attributes:
-        x: places, rising.
+        x: places, increasing.
         values: [seed, place]; NaN if missing.
     """
 
