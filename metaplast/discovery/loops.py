@@ -155,17 +155,17 @@ class Loops:
         """
         config, growth, choice = self.config, self.config.growth, self.config.choice
         start = self._initial([*map(choice.begin, learner.terms)], learner.sites)
+        # Coefficients that the user gave are no guess, as those of a pool usually are. A known rule
+        # needs no search, and an evolution strategy computes no gradient of a task.
+        guessed = choice.is_pool and not choice.starts
+        shrinks = config.backtrack and guessed and config.estimator == "gradient"
         if growth is None:
-            # Coefficients that the user gave are no guess, as those of a pool usually are. A known
-            # rule needs no search, and an evolution strategy computes no gradient of a task.
-            guessed = choice.is_pool and not choice.starts
-            shrinks = config.backtrack and guessed and config.estimator == "gradient"
             return self.make(
                 SEARCH, learner, start, tied=tied, shrinks=shrinks, cold=not choice.starts,
                 rounds=ROUNDS,
             )  # fmt: skip
         return self.make(
-            SEARCH, learner, start, GrowingLoop, tied=tied, growth=growth,
+            SEARCH, learner, start, GrowingLoop, tied=tied, shrinks=shrinks, growth=growth,
             probed=partial(self._tested, PROBE),
         )  # fmt: skip
 

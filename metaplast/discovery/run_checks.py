@@ -101,5 +101,7 @@ def _check_tried(rule: Any, where: str) -> None:
 def _check_trial(trial: Any, where: str) -> None:
     entry(trial, "term", str, where)
     entry(trial, "entered", bool, where)
+    if "tried_with" in trial:
+        entry(trial, "tried_with", str, where)
     for name in ("change", "low", "high", "errors"):
         number(entry(trial, name, (int, float), where), where)

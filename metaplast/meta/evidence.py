@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from metaplast.base.plain_data import check, entry
 
 # Gradients are clipped at this many times the median size.
 OUTLIER = 3.0
@@ -29,6 +32,26 @@ class Candidate:
     gradient: float
     errors: float
     start: float = 0.0
+
+    @classmethod
+    def read(cls, data: Any, terms: int) -> Candidate:
+        """Return the candidate of a checkpoint.
+
+        Args:
+            data: its attributes as plain data.
+            terms: the number of terms in the pool.
+
+        Raises:
+            DataError: if it is not a candidate of the pool.
+        """
+        where = "a candidate"
+        check(isinstance(data, dict), f"{where} is not a record")
+        data = {"start": 0.0, **data}
+        check(len(data) == 4, f"{where} has missing or unknown parts")
+        position = entry(data, "position", int, where)
+        check(0 <= position < terms, f"{where} is not a term of the pool")
+        numbers = (entry(data, key, float, where) for key in ("gradient", "errors", "start"))
+        return cls(position, *numbers)
 
 
 @dataclass(frozen=True)

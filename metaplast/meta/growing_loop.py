@@ -1,4 +1,4 @@
-"""The outer loop of a rule that grows: train, look, and admit a candidate."""
+"""The outer loop of a rule that grows: train, look, and admit candidates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metaplast.tasks.batch import EpisodeBatch
 
 
 class GrowingLoop(OuterLoop):
-    """Learns a rule that begins with the terms that do not start at zero; others enter one by one.
+    """Learns a rule that begins with the terms that do not start at zero; others enter later.
 
     `Growth` decides which terms enter. All layers of a per-layer θ should move together (`tied`).
 
@@ -121,7 +121,7 @@ class GrowingLoop(OuterLoop):
         return replace(outcome, theta_gradient=gradient)
 
     def _learn(self, problem: Problem, outcome: Outcome, gradient: Tensor) -> None:
-        """Take a training step, or collect a look's evidence; at its end, admit a candidate."""
+        """Take a training step, or collect a look's evidence; at its end, admit candidates."""
         growth, progress = self.growth, self.progress
         if growth.place(progress.step) is None:
             super()._learn(problem, outcome, gradient)
@@ -142,6 +142,11 @@ class GrowingLoop(OuterLoop):
         self._optimizer.state.clear()
         radius = COLD if self.settings.backtrack else 1.0
         progress.trust = Backtracking(radius, home=u.clone(), safe=u.clone())
+
+    def _is_chaotic(self, gradients: Tensor, finite: Tensor) -> bool:
+        """Return whether the coefficients shrink in this step; in a look, θ is held fixed."""
+        looks = self.growth.place(self.progress.step) is not None
+        return not looks and super()._is_chaotic(gradients, finite)
 
     def _values_that_help(self) -> list[tuple[int, float]]:
         """Return the candidates that help the fitted rule at some value; see `probe`."""
@@ -182,6 +187,8 @@ class GrowingLoop(OuterLoop):
     def _put(self, state: dict[str, Any]) -> None:
         super()._put(state)
         self.growth.restore(state["growth"])
+        # In earlier versions, the coefficients of a growing rule did not shrink.
+        self.shrinks = self.shrinks and "joins" in state["growth"]
 
 
 def _joined(problems: Iterable[Problem]) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Growth of a rule: candidates enter one at a time, those with the largest gradient first.
+"""Growth of a rule: candidates enter a few at a time, those with the largest gradient first.
 
 A large number of candidates cannot be trained all at once. Most of them harm the rule until other
 terms balance them, so tasks diverge and steps are undone. But once the rule is fitted, the gradient
@@ -29,21 +29,22 @@ from metaplast.meta.growth_settings import GrowthSettings, Trial
 DIVERGED = 1e30
 # The parts of a state in a checkpoint, and those that earlier versions did not have.
 _PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
-_NEWER = ("probed", "evidence", "waiting")
+_NEWER = ("probed", "evidence", "waiting", "joins")
 
 
 class Growth:
     """The terms that a growing rule has, and the decisions about the others.
 
     The search alternates between training, in which only the active terms move, and looks, in which
-    θ is held fixed. After a look, a candidate that was tried stays if the score on the tasks of the
-    look is higher than before it entered: the band of the paired difference lies above zero, and
-    its mean is at least the least gain. It also stays if the loss is lower, with the band of that
-    difference below zero, unless the score is lower too. Otherwise the rule goes back to its
-    previous state, and the next candidate is tried. If `tries` candidates in a row fail, or if the
-    gradient supports none, values of the candidates' coefficients are tried once. If no value
-    helps, or if `tries` more candidates fail, the search ends, unless candidates wait. Then another
-    look measures the rule with all candidates, and those that waited are tried like the others.
+    θ is held fixed. After a look, the candidates that the gradient supports best enter together, at
+    most `tries`. They stay if the score on the tasks of the next look is higher than before they
+    entered: the band of the paired difference lies above zero, and its mean is at least the least
+    gain. They also stay if the loss is lower, with the band of that difference below zero, unless
+    the score is lower too. Otherwise the rule goes back to its previous state, and each of them is
+    tried alone, until one stays. If none does, or if the gradient supports no candidate, values of
+    the candidates' coefficients are tried once. If no value helps, or if `tries` more candidates
+    fail, the search ends, unless candidates wait. Then another look measures the rule with all
+    candidates, and those that waited are tried like the others.
 
     Args:
         settings: when a candidate enters.
@@ -72,8 +73,10 @@ class Growth:
         waits = [name in settings.waiting for name in self._names]
         self._later = torch.tensor(waits, dtype=torch.bool, device=start.device) & ~start
         self._is_waiting = bool(self._later.any())
-        self._trying: Candidate | None = None
+        self._trying: list[Candidate] = []
         self._queue: list[Candidate] = []
+        # Whether the queue is tried all at once next; None to try candidates only one by one.
+        self._joins: bool | None = False
         self.fitted: Tensor | None = None
         self.before: Tensor | None = None
         # Mean gradient for each term at the fitted rule, as it is and in standard errors.
@@ -149,6 +152,8 @@ class Growth:
             evidence, self._queue = self.settings.judged(gradients, self.active, self._signs)
             self._evidence = torch.stack([evidence.mean, evidence.errors])
             self._probed = not self.settings.values
+            if self._joins is not None:
+                self._joins = len(self._queue) > 1
         return stays
 
     @property
@@ -184,13 +189,19 @@ class Growth:
         """Admit the next candidate, or those that wait, or end; return the u to continue from."""
         assert self.fitted is not None
         u = self.fitted.clone()
-        self._trying = self._queue.pop(0) if self._queue else None
-        self.done = len(self.trials) >= self.settings.most
-        if self._trying is None and not self.done:
+        left = self.settings.most - len(self.trials)
+        self.done = left <= 0
+        if self._joins:
+            # They stay in the queue: if all of them together do not help, each is tried alone.
+            self._trying, self._joins = self._queue[: max(0, left)], False
+        else:
+            self._trying, self._queue = self._queue[:1], self._queue[1:]
+        if not self._trying and not self.done:
             self._admit_waiting()
-        elif self._trying is not None and not self.done:
-            self.active[self._trying.position] = True
-            u[..., self._trying.position] = self._trying.start
+        elif not self.done:
+            for candidate in self._trying:
+                self.active[candidate.position] = True
+                u[..., candidate.position] = candidate.start
         return u
 
     def _admit_waiting(self) -> None:
@@ -202,22 +213,23 @@ class Growth:
             self.before = None
 
     def _entered(self, step: int, scores: Tensor) -> bool:
-        """Return whether the candidate that was tried stays."""
-        tried = self._trying
-        assert tried is not None
+        """Return whether the candidates that were tried stay."""
+        assert self._trying
         assert self.before is not None
         change, gain = map(mean_band, (scores - self.before).unbind(1))
         better = change.low > 0 and change.mean >= self.settings.least
         # If nearly all answers are right, or nearly none, the loss is more informative.
         entered = better or (gain.low > 0 and change.high >= 0)
-        self.trials.append(
-            Trial(
-                step, self._names[tried.position], tried.gradient, tried.errors,
-                change.mean, change.low, change.high, entered, tried.start,
-            )
-        )  # fmt: skip
-        if not entered:
-            self.active[tried.position] = False
+        first = self._names[self._trying[0].position]
+        for place, tried in enumerate(self._trying):
+            self.trials.append(
+                Trial(
+                    step, self._names[tried.position], tried.gradient, tried.errors, change.mean,
+                    change.low, change.high, entered, tried.start, first if place else "",
+                )
+            )  # fmt: skip
+            if not entered:
+                self.active[tried.position] = False
         return entered
 
     def state(self) -> dict[str, Any]:
@@ -225,7 +237,7 @@ class Growth:
         tensors = {"fitted": self.fitted, "before": self.before, "evidence": self._evidence}
         return {
             "active": self.active.clone(),
-            "trying": None if self._trying is None else asdict(self._trying),
+            "trying": [asdict(candidate) for candidate in self._trying],
             "queue": [asdict(candidate) for candidate in self._queue],
             "done": self.done,
             "scores": list(self._scores),
@@ -233,6 +245,7 @@ class Growth:
             "trials": [asdict(trial) for trial in self.trials],
             "probed": self._probed,
             "waiting": self._is_waiting,
+            "joins": self._joins,
             **tensors,
         }
 
@@ -260,8 +273,13 @@ class Growth:
         check(fits, f"{where} has tensors of the wrong shape")
         self.active = active.clone()
         self.done = entry(state, "done", bool, where)
-        self._trying = None if state["trying"] is None else _candidate(state["trying"], active)
-        self._queue = [_candidate(data, active) for data in entry(state, "queue", list, where)]
+        # Earlier versions tried one candidate at a time, and a search that they began still does.
+        trying, self._joins = state["trying"], state.get("joins")
+        check(self._joins is None or isinstance(self._joins, bool), f"{where} is damaged")
+        if not isinstance(trying, list):
+            trying = [] if trying is None else [trying]
+        self._trying = [Candidate.read(data, terms) for data in trying]
+        self._queue = [Candidate.read(data, terms) for data in entry(state, "queue", list, where)]
         self.fitted, self.before, self._evidence = state["fitted"], state["before"], evidence
         # A search begun by an earlier version tries no values, so it ends as in that version.
         self._probed = entry(state, "probed", bool, where) if "probed" in state else True
@@ -269,7 +287,9 @@ class Growth:
             self._later = torch.zeros_like(self._later)  # In earlier versions no candidate waited.
         self._is_waiting = "waiting" in state and entry(state, "waiting", bool, where)
         self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
-        self.trials = [_trial(data, self._names) for data in entry(state, "trials", list, where)]
+        self.trials = [
+            Trial.read(data, self._names) for data in entry(state, "trials", list, where)
+        ]
 
 
 def bounded(losses: Tensor) -> Tensor:
@@ -280,25 +300,3 @@ def bounded(losses: Tensor) -> Tensor:
 def used(u: Tensor) -> Tensor:
     """Return which terms have a coefficient that is not zero, [term]."""
     return u.reshape(-1, u.shape[-1]).ne(0).any(0)
-
-
-def _candidate(data: Any, active: Tensor) -> Candidate:
-    where = "a candidate"
-    check(isinstance(data, dict), f"{where} is not a record")
-    data = {"start": 0.0, **data}
-    check(len(data) == 4, f"{where} has missing or unknown parts")
-    position = entry(data, "position", int, where)
-    check(0 <= position < len(active), f"{where} is not a term of the pool")
-    numbers = (entry(data, key, float, where) for key in ("gradient", "errors", "start"))
-    return Candidate(position, *numbers)
-
-
-def _trial(data: Any, names: Sequence[str]) -> Trial:
-    where = "a trial"
-    check(isinstance(data, dict), f"{where} is not a record")
-    data = {"start": 0.0, **data}
-    kinds = {"step": int, "term": str, "entered": bool}
-    check(set(data) == set(Trial.__dataclass_fields__), f"{where} has missing or unknown parts")
-    found: dict[str, Any] = {key: entry(data, key, kinds.get(key, float), where) for key in data}
-    check(found["term"] in names, f"{where} names an unknown term")
-    return Trial(**found)

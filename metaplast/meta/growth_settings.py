@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from metaplast.base.plain_data import check, entry
 from metaplast.meta.evidence import Candidate, Evidence
 
 
@@ -21,7 +24,8 @@ class GrowthSettings:
         clip: largest norm of a task's gradient; 0 for no limit.
         errors: least size of a candidate's mean gradient in standard errors.
         least: least gain of the score for which a candidate stays.
-        tries: how many candidates are tried before the search ends.
+        tries: how many candidates enter together, and how many are then tried alone before the
+            search goes on to values, or ends.
         most: how many candidates are tried in total.
         values: the values of each candidate that are tried if the gradient supports none, as
             multiples of the rule's largest scaled coefficient; empty to end the search instead.
@@ -73,11 +77,13 @@ class Trial:
         term: its name.
         gradient: mean gradient with respect to its scaled coefficient before it entered.
         errors: the mean gradient in standard errors.
-        change: how it changed the score, mean over the tasks of a look.
+        change: how the score changed, mean over the tasks of a look.
         low: lower end of the band of this change.
         high: upper end.
         entered: whether it stayed.
         start: the scaled coefficient with which it entered; 0 if the gradient supported it.
+        tried_with: the name of the first of several candidates that were tried together, so that
+            the change is that of all of them; empty for that first one and for one tried alone.
     """
 
     step: int
@@ -89,3 +95,27 @@ class Trial:
     high: float
     entered: bool
     start: float = 0.0
+    tried_with: str = ""
+
+    @classmethod
+    def read(cls, data: Any, names: Sequence[str]) -> Trial:
+        """Return the trial of a checkpoint.
+
+        Args:
+            data: its attributes as plain data.
+            names: the names of the terms.
+
+        Raises:
+            DataError: if it is not a trial of one of the terms.
+        """
+        where = "a trial"
+        check(isinstance(data, dict), f"{where} is not a record")
+        data = {"start": 0.0, "tried_with": "", **data}
+        kinds = {"step": int, "term": str, "entered": bool, "tried_with": str}
+        check(set(data) == set(cls.__dataclass_fields__), f"{where} has missing or unknown parts")
+        found: dict[str, Any] = {
+            key: entry(data, key, kinds.get(key, float), where) for key in data
+        }
+        known = found["term"] in names and found["tried_with"] in ("", *names)
+        check(known, f"{where} names an unknown term")
+        return cls(**found)

@@ -169,6 +169,8 @@ def _trial_row(run: FinishedRun, trial: Mapping[str, Any]) -> dict[str, Any]:
         # Earlier versions tried only the candidates that the gradient supports.
         "by_value": trial.get("start", 0.0) != 0,
         "errors": typographic(f"{trial['errors']:.1f}"),
+        # Earlier versions tried candidates one by one.
+        "tried_with": trial.get("tried_with", ""),
         "change": typographic(run.scale.change(band)),
         "entered": trial["entered"],
     }

@@ -131,12 +131,13 @@ class ProgressBar(Observer):
 
 
 def _decision(growth: Growth, record: Record) -> str:
-    """Return what a search has just decided about a candidate, in words."""
-    last = growth.trials[-1] if growth.trials else None
-    if last is None or last.step != record.step:
+    """Return what a search has just decided about candidates, in words."""
+    tried = [trial for trial in growth.trials if trial.step == record.step]
+    if not tried:
         again = record.step >= growth.settings.cycle
         return ", measured again with all candidates" if again else ""
-    return f", {last.term} {'entered' if last.entered else 'did not help'}"
+    names = ", ".join(trial.term for trial in tried)
+    return f", {names} {'entered' if tried[0].entered else 'did not help'}"
 
 
 def show_config(console: Console, discovery: Discovery) -> None:

@@ -22,8 +22,8 @@ from metaplast.meta.record import Record
 from metaplast.watch.course import is_refit, look_left, selection_left, selects
 from metaplast.watch.prices import Kind, Prices
 
-# Number of candidates that a growing rule usually tries.
-TRIALS = 7
+# How often a growing rule usually tries candidates, several at a time.
+TRIALS = 6
 
 
 def kind_of(stage: str) -> Kind:
@@ -41,8 +41,8 @@ def steps_left(loop: OuterLoop) -> int:
     if growth is None:
         return loop.steps - step
     usual = min(TRIALS, len(loop.learner.terms))
-    # At least the candidate that is tried now, and one more.
-    tried = max(usual, len(growth.trials) + 2)
+    # At least the candidates that are tried now, and once more.
+    tried = max(usual, len({trial.step for trial in growth.trials}) + 2)
     return (1 + tried) * growth.settings.cycle - step
 
 

@@ -35,11 +35,12 @@ def growth_table(result: Result) -> Table:
         right = column.startswith(("gradient", "change"))
         table.add_column(column, justify="right" if right else "left")
     for trial in result.trials:
+        change = result.score.change(Band(trial.change, trial.low, trial.high))
         table.add_row(
             trial.term,
             "its value" if trial.start else "its gradient",
             f"{trial.errors:.1f}",
-            result.score.change(Band(trial.change, trial.low, trial.high)),
+            f"with {trial.tried_with}" if trial.tried_with else change,
             "entered" if trial.entered else "did not help",
             style=None if trial.entered else "dim",
         )

@@ -64,28 +64,46 @@ class Valley:
 
 
 def loop_of(
-    engine, *, start=(0.1, 0.0, 0.0, 0.0, 0.0), growth=SETTINGS, settings=OUTER, sampler=None
-):
+    engine, *, start=(0.1, 0.0, 0.0, 0.0, 0.0), growth=SETTINGS, settings=OUTER, sampler=None,
+    **named_options,
+):  # fmt: skip
     learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named(*TERMS))
     theta = Coefficients(TERMS, torch.tensor(start, dtype=torch.float64))
     options = ("search", learner, sampler or Clouds(), engine, settings, theta)
-    return GrowingLoop(*options, growth=growth) if growth else OuterLoop(*options)
+    if not growth:
+        return OuterLoop(*options)
+    return GrowingLoop(*options, growth=growth, **named_options)
 
 
 def tried(loop):
     return [(trial.term, trial.entered) for trial in loop.growth.trials]
 
 
-def test_terms_enter_one_at_a_time_the_steepest_first_and_others_stay_exactly_zero():
-    loop = loop_of(Valley({"error_hebbian": 0.5, "error_error": -0.3, "oja": 0.8}))
+def test_terms_enter_together_the_steepest_first_and_others_stay_exactly_zero():
+    loop = loop_of(Valley({"error_hebbian": 0.5, "error_error": -0.3, "oja": 0.6}))
     loop.run()
     assert tried(loop) == [("oja", True), ("error_error", True)]
-    # Near the target: the last training is short, and the penalty pulls.
-    assert loop.theta[:3].tolist() == pytest.approx([0.5, -0.3, 0.8], abs=0.15)
+    first, second = loop.growth.trials
+    assert first.step == second.step == 2 * SETTINGS.cycle - 1
+    assert (first.tried_with, second.tried_with) == ("", "oja")
+    assert (first.change, first.low, first.high) == (second.change, second.low, second.high)
+    # Near the target: the training is short, and the penalty pulls.
+    assert loop.theta[:3].tolist() == pytest.approx([0.5, -0.3, 0.6], abs=0.15)
     assert loop.theta[3:].tolist() == [0.0, 0.0]
     active = [record.active for record in loop.progress.history]
     assert active == sorted(active)
     assert active[-1] == 3
+
+
+def test_no_more_than_tries_enter_together():
+    target = {"error_error": -0.3, "oja": 0.6, "decay": 0.4, "presynaptic_error": 0.5}
+    loop = loop_of(Valley({"error_hebbian": 0.5, **target}), growth=replace(SETTINGS, tries=2))
+    loop.run()
+    trials = loop.growth.trials
+    assert [trial.term for trial in trials if trial.entered] == [
+        "oja", "presynaptic_error", "decay", "error_error"
+    ]  # fmt: skip
+    assert [trial.tried_with for trial in trials] == ["", "oja", "", "decay"]
 
 
 @pytest.mark.slow
@@ -95,9 +113,10 @@ def test_a_candidate_that_does_not_help_leaves_the_rule_as_it_was():
     loop = loop_of(engine)
     without.run()
     loop.run()
-    # The trap promises most, before and after the only term that helps.
+    # The trap promises most, before and after the only term that helps. Both together do not help.
     trap = ("error_error", False)
-    assert tried(loop) == [trap, ("oja", True), trap]
+    assert tried(loop) == [trap, ("oja", False), trap, ("oja", True), trap]
+    assert [t.tried_with for t in loop.growth.trials] == ["", "error_error", "", "", ""]
     assert loop.growth.positions == without.growth.positions == [0, 2]
     for trial in loop.growth.trials:
         assert (trial.change > 0) == trial.entered
@@ -110,9 +129,10 @@ def test_the_search_ends_after_some_candidates_in_a_row_that_do_not_help():
     engine = Valley({"error_hebbian": 0.5}, traps=TERMS[1:])
     loop = loop_of(engine, growth=replace(SETTINGS, tries=2))
     loop.run()
-    assert [entered for _, entered in tried(loop)] == [False, False]
+    # Two together, and then each of them alone.
+    assert [entered for _, entered in tried(loop)] == [False] * 4
     assert loop.is_done
-    assert loop.progress.step == 3 * SETTINGS.cycle
+    assert loop.progress.step == 4 * SETTINGS.cycle
 
 
 def test_in_a_look_theta_rests_and_the_tasks_are_those_of_every_look():
@@ -223,8 +243,10 @@ def test_training_sees_the_active_terms_alone():
 def test_a_term_that_training_brings_to_zero_leaves():
     marks = torch.tensor([True, False, False]), torch.tensor([False] * 3)
     growth = Growth(SETTINGS, ("a", "b", "c"), *marks)
-    gradients = torch.tensor([[0.0, -1.0, 0.5]]) + 0.01 * torch.eye(3)
-    growth.see(torch.full((3,), 0.2), torch.ones(3), gradients)
+    first, gradients = (
+        torch.tensor([[0.0, -1.0, third]]) + 0.01 * torch.eye(3) for third in (0.0, 0.5)
+    )
+    growth.see(torch.full((3,), 0.2), torch.ones(3), first)
     growth.conclude(32, torch.tensor([0.5, 0.0, 0.0]))
     growth.advance()
     assert growth.positions == [0, 1]
@@ -267,6 +289,29 @@ def test_a_loop_goes_back_to_a_state_in_which_candidates_waited():
     loop.run()
     assert loop.growth.trials == trials
     assert torch.equal(loop.theta, theta)
+
+
+def test_a_search_of_an_earlier_version_tries_candidates_one_by_one():
+    target = {"error_hebbian": 0.5, "error_error": -0.3, "oja": 0.6}
+    loop = loop_of(Valley(target), shrinks=True)
+    for _ in range(SETTINGS.cycle):
+        loop.run_step()
+    state = loop.state()
+    growth = state["growth"]
+    del growth["joins"]
+    growth |= {"queue": growth["queue"][1:], "trying": growth["trying"][0]}
+    growth["active"][1] = False
+    again = loop_of(Valley(target), shrinks=True)
+    again.restore(state)
+    assert not again.shrinks
+    again.restore(again.state())
+    again.run()
+    assert [(trial.term, trial.tried_with) for trial in again.growth.trials] == [
+        ("oja", ""), ("error_error", "")
+    ]  # fmt: skip
+    assert again.growth.trials[0].step < again.growth.trials[1].step
+    loop.run()
+    assert loop.growth.trials[1].tried_with
 
 
 def test_a_search_of_an_earlier_version_has_no_candidates_that_wait():
@@ -312,6 +357,8 @@ def test_an_interrupt_in_a_decision_leaves_the_state_before_the_step(monkeypatch
         ("active", torch.ones(5)),
         ("done", 1),
         ("trying", {"position": 9, "gradient": 0.0, "errors": 0.0}),
+        ("trying", [{"position": 9, "gradient": 0.0, "errors": 0.0}]),
+        ("joins", 1),
         ("scores", [torch.tensor([float("nan")])]),
         ("scores", [torch.ones(4)]),
         ("before", torch.ones(12, 3)),

@@ -144,8 +144,10 @@ def test_a_search_of_an_earlier_version_ends_without_values():
     for _ in range(VALUES.cycle):
         loop.run_step()
     state = loop.state()
-    del state["growth"]["probed"], state["growth"]["evidence"]
-    del state["growth"]["trying"]["start"]
+    del state["growth"]["probed"], state["growth"]["evidence"], state["growth"]["joins"]
+    (trying,) = state["growth"]["trying"]
+    del trying["start"]
+    state["growth"]["trying"] = trying
     again = loop_of(Chaos(hidden=["oja"], **options), growth=VALUES)
     again.restore(state)
     again.run()
