@@ -172,7 +172,7 @@ class DiscoveryConfig(
 
     @property
     def growth(self) -> GrowthSettings | None:
-        """Settings for adding candidates one by one; None to train all terms from the start."""
+        """Settings for adding candidates; None to train all terms from the start."""
         choice = self.choice
         # The published penalty gives no exact zeros, so terms would never leave a growing rule.
         grows = choice.grows and self.penalty == "proximal" if self.entry is None else self.entry

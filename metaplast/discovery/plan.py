@@ -7,6 +7,7 @@ refit may compensate for a term that is left out. But it shows which refits are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,11 @@ class Plan:
 
 
 def plan(
-    fit: Fit, terms: Sequence[Term], bare: Callable[[Sequence[int]], Fit], least: float
+    fit: Fit,
+    terms: Sequence[Term],
+    bare: Callable[[Sequence[int]], Fit],
+    least: float,
+    joined: Mapping[int, int] | None = None,
 ) -> Plan:
     """Return the plan of an elimination that starts from a fit.
 
@@ -49,13 +54,14 @@ def plan(
         terms: the pool that positions refer to.
         bare: measures the fit without the terms at some positions, without a refit.
         least: the least effect, a change of the score.
+        joined: as for `ordered`.
     """
     if len(fit.kept) < 2:
         return Plan(fit.kept)
     alone = {k: bare([k]) for k in fit.kept}
     vital = frozenset(k for k in fit.kept if is_hopeless(alone[k].score, fit.score, least))
     harm = {k: -alone[k].gain_over(fit) for k in fit.kept}
-    order = ordered(fit.kept, terms, harm, vital)
+    order = ordered(fit.kept, terms, harm, vital, joined)
     together: list[int] = []
     for k in order:
         # The last term of a rule stays.
@@ -72,14 +78,24 @@ def ordered(
     terms: Sequence[Term],
     harm: Mapping[int, float],
     vital: frozenset[int] = frozenset(),
+    joined: Mapping[int, int] | None = None,
 ) -> list[int]:
     """Return the order in which to leave terms out: vital ones last, otherwise complex ones first.
+
+    Of equally complex terms of a rule that grew, those that joined it first come first: terms that
+    joined later may have made them needless, although the rule depends on them until it is
+    refitted. The terms that it began with come last. Of terms that joined together, as in a rule
+    that did not grow, the one with the least harm comes first.
 
     Args:
         kept: positions of the terms.
         terms: the pool that positions refer to.
-        harm: how much the score falls without each term before a refit. Of equally complex terms,
-            the one with the least harm comes first.
+        harm: how much the score falls without each term before a refit.
         vital: the vital terms.
+        joined: when each term joined a rule that grew; the terms that it began with are missing.
     """
-    return sorted(kept, key=lambda k: (k in vital, -complexity(terms[k]), harm[k]))
+    when = joined or {}
+    return sorted(
+        kept,
+        key=lambda k: (k in vital, -complexity(terms[k]), when.get(k, math.inf), harm[k]),
+    )

@@ -245,15 +245,18 @@ class Discovery(Parts):
     def _kept(self, search: OuterLoop) -> tuple[list[int], Coefficients, Taus]:
         """Return the positions of the terms to keep, their coefficients, and learned τ."""
         pool, kept = search.learner.terms, list(range(len(search.learner.terms)))
+        joined: Mapping[int, int] = {}
         if search.growth is not None:
             # Each term was tested when it entered, so keep it even if its coefficient is small.
-            kept = search.growth.positions
+            kept, joined = search.growth.positions, search.growth.joined
         elif self.choice.is_pool:
             kept = keep_terms(search.fitted.in_units(search.scale), self.config.threshold)
         if not self._refit or not kept:
             return kept, search.fitted.select(pool[k].name for k in kept), search.fitted_taus
         refits = Refits(self._loops, search)
-        self.selection = select(refits.start(kept), pool, refits, self.config.least_gain)
+        self.selection = select(
+            refits.start(kept), pool, refits, self.config.least_gain, joined=joined
+        )
         self._tried = tuple(refits.tried)
         return list(self.selection.fit.kept), self.selection.fit.theta, self.selection.fit.taus
 

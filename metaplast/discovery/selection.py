@@ -107,6 +107,7 @@ def select(
     refits: Refitter,
     least: float = 0.0,
     rounds: int = 6,
+    joined: Mapping[int, int] | None = None,
 ) -> Selection:
     """Drop the terms that the rule does not need, then try to put each dropped one back.
 
@@ -116,13 +117,14 @@ def select(
         refits: trains and measures each rule that is tried.
         least: the least effect, a change of the score.
         rounds: the largest number of elimination rounds.
+        joined: when each term joined a rule that grew, see `metaplast.discovery.plan.ordered`.
     """
     best = start
     # The rule before its last term was dropped, because that term seemed unnecessary.
     larger: tuple[Fit, Fit, dict[int, Fit]] | None = None
     for turn in range(rounds):
         last = turn == rounds - 1
-        left, fit, missed = _remaining(start, terms, refits, best, least)
+        left, fit, missed = _remaining(start, terms, refits, best, least, joined)
         best = best_of([best, fit])
         needless = [other for other in missed.values() if not other.is_worse_than(fit, least)]
         if larger is not None and fit.is_worse_than(larger[1], least):
@@ -145,8 +147,9 @@ def select(
 
 
 def _remaining(
-    start: Fit, terms: Sequence[Term], refits: Refitter, best: Fit, least: float
-) -> tuple[Fit, Fit, dict[int, Fit]]:
+    start: Fit, terms: Sequence[Term], refits: Refitter, best: Fit, least: float,
+    joined: Mapping[int, int] | None,
+) -> tuple[Fit, Fit, dict[int, Fit]]:  # fmt: skip
     """Return the rule that elimination leaves, its refit, and the fit without each of its terms.
 
     Args:
@@ -155,8 +158,9 @@ def _remaining(
         refits: trains and measures each rule that is tried.
         best: the best fit so far.
         least: the least effect.
+        joined: as for `select`.
     """
-    course = plan(start, terms, partial(refits.bare, start), least)
+    course = plan(start, terms, partial(refits.bare, start), least, joined)
     left, missed = eliminate(start, course, refits.without, best, least)
     fit = refits.again(left)
     if fit.is_worse_than(left, CLEAR * least):

@@ -13,26 +13,21 @@ the others helps, they are neither measured nor tried.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from metaplast.base.bands import mean_band
-from metaplast.base.plain_data import check, entry
 from metaplast.meta.evidence import Candidate
 from metaplast.meta.growth_settings import GrowthSettings, Trial
+from metaplast.meta.saved_growth import SavedGrowth
 
 # The loss of a task that diverged.
 DIVERGED = 1e30
-# The parts of a state in a checkpoint, and those that earlier versions did not have.
-_PARTS = ("active", "trying", "queue", "done", "fitted", "scores", "gradients", "before", "trials")
-_NEWER = ("probed", "evidence", "waiting", "joins")
 
 
-class Growth:
+class Growth(SavedGrowth):
     """The terms that a growing rule has, and the decisions about the others.
 
     The search alternates between training, in which only the active terms move, and looks, in which
@@ -73,23 +68,24 @@ class Growth:
         waits = [name in settings.waiting for name in self._names]
         self._later = torch.tensor(waits, dtype=torch.bool, device=start.device) & ~start
         self._is_waiting = bool(self._later.any())
-        self._trying: list[Candidate] = []
-        self._queue: list[Candidate] = []
-        # Whether the queue is tried all at once next; None to try candidates only one by one.
-        self._joins: bool | None = False
-        self.fitted: Tensor | None = None
-        self.before: Tensor | None = None
-        # Mean gradient for each term at the fitted rule, as it is and in standard errors.
-        self._evidence: Tensor | None = None
+        self._trying, self._queue, self._joins = [], [], False
+        self.fitted = self.before = self._evidence = None
         self._probed = not settings.values
-        # The results of the current look.
-        self._scores: list[Tensor] = []
-        self._gradients: list[Tensor] = []
+        self._scores, self._gradients = [], []
 
     @property
     def positions(self) -> list[int]:
         """Positions of the active terms."""
         return [int(k) for k in self.active.nonzero().flatten()]
+
+    @property
+    def joined(self) -> dict[int, int]:
+        """The outer step at whose end each term was found to help, by position; see `select`.
+
+        It is empty for a search that an earlier version began.
+        """
+        found = [] if self._joins is None else [trial for trial in self.trials if trial.entered]
+        return {self._names.index(trial.term): trial.step for trial in found}
 
     @property
     def measured(self) -> list[int]:
@@ -231,65 +227,6 @@ class Growth:
             if not entered:
                 self.active[tried.position] = False
         return entered
-
-    def state(self) -> dict[str, Any]:
-        """Return everything a checkpoint needs: plain containers, numbers and tensors."""
-        tensors = {"fitted": self.fitted, "before": self.before, "evidence": self._evidence}
-        return {
-            "active": self.active.clone(),
-            "trying": [asdict(candidate) for candidate in self._trying],
-            "queue": [asdict(candidate) for candidate in self._queue],
-            "done": self.done,
-            "scores": list(self._scores),
-            "gradients": list(self._gradients),
-            "trials": [asdict(trial) for trial in self.trials],
-            "probed": self._probed,
-            "waiting": self._is_waiting,
-            "joins": self._joins,
-            **tensors,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that `state` returned.
-
-        Raises:
-            DataError: if it does not fit the terms.
-        """
-        where = "the growth of the rule"
-        parts = {*_PARTS, *(key for key in _NEWER if key in state)}
-        check(set(state) == parts, f"{where} must have the parts {', '.join(_PARTS)}")
-        active = state["active"]
-        fits = isinstance(active, Tensor) and active.shape == self.active.shape
-        check(fits and active.dtype == torch.bool, f"{where} belongs to other terms")
-        rows = [*entry(state, "scores", list, where), *entry(state, "gradients", list, where)]
-        evidence = state.get("evidence")
-        rows += [row for row in (state["fitted"], state["before"], evidence) if row is not None]
-        finite = all(isinstance(row, Tensor) and bool(row.isfinite().all()) for row in rows)
-        check(finite, f"{where} has tensors that are not finite")
-        terms, pairs = len(active), [*state["scores"], state["before"]]
-        wide = [*state["gradients"], state["fitted"], evidence]
-        fits = all(row is None or row.shape[-1:] == (2,) for row in pairs)
-        fits = fits and all(row is None or row.shape[-1:] == (terms,) for row in wide)
-        check(fits, f"{where} has tensors of the wrong shape")
-        self.active = active.clone()
-        self.done = entry(state, "done", bool, where)
-        # Earlier versions tried one candidate at a time, and a search that they began still does.
-        trying, self._joins = state["trying"], state.get("joins")
-        check(self._joins is None or isinstance(self._joins, bool), f"{where} is damaged")
-        if not isinstance(trying, list):
-            trying = [] if trying is None else [trying]
-        self._trying = [Candidate.read(data, terms) for data in trying]
-        self._queue = [Candidate.read(data, terms) for data in entry(state, "queue", list, where)]
-        self.fitted, self.before, self._evidence = state["fitted"], state["before"], evidence
-        # A search begun by an earlier version tries no values, so it ends as in that version.
-        self._probed = entry(state, "probed", bool, where) if "probed" in state else True
-        if "waiting" not in state:
-            self._later = torch.zeros_like(self._later)  # In earlier versions no candidate waited.
-        self._is_waiting = "waiting" in state and entry(state, "waiting", bool, where)
-        self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
-        self.trials = [
-            Trial.read(data, self._names) for data in entry(state, "trials", list, where)
-        ]
 
 
 def bounded(losses: Tensor) -> Tensor:

@@ -41,6 +41,20 @@ def test_vital_terms_come_last_and_complex_ones_first():
     assert ordered(range(5), TERMS, harm | {ERRORS: 0.1})[-2:] == [ERRORS, HEBBIAN]
 
 
+def test_of_equally_complex_terms_those_that_joined_a_growing_rule_first_come_first():
+    harm = dict.fromkeys(range(5), 0.1)
+    joined = {SUMMED: 66, ERRORS: 33, OJA: 33}
+    # The rule began with the two others, so they come last among equals.
+    assert ordered(range(5), TERMS, harm, joined=joined) == [OJA, GATED, SUMMED, ERRORS, HEBBIAN]
+    vital = {ERRORS, HEBBIAN, SUMMED}
+    assert ordered(range(5), TERMS, harm, vital, joined)[2:] == [SUMMED, ERRORS, HEBBIAN]
+    # Harm decides between terms that joined together.
+    together = {**joined, HEBBIAN: 33}
+    assert ordered([ERRORS, HEBBIAN], TERMS, harm, joined=together) == [ERRORS, HEBBIAN]
+    harm[ERRORS] = 0.2
+    assert ordered([ERRORS, HEBBIAN], TERMS, harm, joined=together) == [HEBBIAN, ERRORS]
+
+
 def test_a_small_coefficient_is_no_reason_to_leave_a_vital_term_out():
     found, _ = planned(lambda kept: 0.8 - 0.6 * (OJA not in kept) - 0.1 * (HEBBIAN not in kept))
     assert found.vital == {OJA, HEBBIAN}
