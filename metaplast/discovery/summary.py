@@ -66,6 +66,8 @@ def _run(result: Result) -> dict[str, Any]:
         "config": config_digest(result.config),
         "test_episodes": result.config.test_episodes,
         "episodes": result.config.episodes,
+        # How many tasks each stage learned from: a stage with another round has more.
+        "tasks": {record.stage: record.episodes for record in result.history},
         "non_finite_episodes": sum(record.non_finite for record in result.history),
         "divergences": list(result.divergences),
         "notices": list(result.notices),

@@ -497,6 +497,10 @@ def test_a_discovery_tells_how_its_rule_grew(tmp_path):
     found = summary(result)
     assert [trial["term"] for trial in found["trials"]] == [t.term for t in result.trials]
     assert found["errors"] == result.errors
+    # The first refit takes twice the tasks of the others.
+    assert (found["tasks"]["refit"], found["tasks"]["backprop"]) == (32, 8)
+    search = [record for record in result.history if record.stage == "search"]
+    assert found["tasks"]["search"] == search[-1].episodes == 4 * len(search)
 
 
 @pytest.mark.slow
