@@ -21,12 +21,10 @@ def notice_rough_search(loop: OuterLoop) -> None:
     shrunk = [record.step for record in history if record.shrunk]
     if len(history) < _FEWEST or len(shrunk) <= _MOST * len(history):
         return
+    other = "" if loop.growth is not None else ", or --entry 160, with which the rule grows,"
     notice(
         f"of {len(history)} steps of the search only shrank the coefficients, because learning was "
         "chaotic",
         len(shrunk),
-        lambda: (
-            f"outer step {shrunk[0]}; a smaller --meta-lr, or --entry 160, with which the rule "
-            f"grows, may find more"
-        ),
+        lambda: f"outer step {shrunk[0]}; a smaller --meta-lr{other} may find more",
     )

@@ -247,7 +247,8 @@ def test_a_loop_may_be_told_what_the_search_began_with():
         ({"terms": "oja,error_hebbian"}, True),
         ({"backtrack": False}, False),
         ({"terms": "bio"}, False),
-        ({"entry": 16}, False),
+        ({"entry": 16}, True),
+        ({"entry": 16, "terms": "F0=0.02,oja,decay"}, False),
         ({"estimator": "es"}, False),
     ],
 )
@@ -260,6 +261,10 @@ def test_which_searches_shrink(change, shrinks):
 )
 def test_a_search_that_shrank_in_more_than_a_fifth_of_its_steps_says_so(steps, shrunk, told):
     history = [SimpleNamespace(step=k, shrunk=k < shrunk) for k in range(steps)]
-    with collected() as notices:
-        notice_rough_search(SimpleNamespace(progress=SimpleNamespace(history=history)))
-    assert len(notices.lines) == told
+    for growth in (None, object()):
+        loop = SimpleNamespace(growth=growth, progress=SimpleNamespace(history=history))
+        with collected() as notices:
+            notice_rough_search(loop)
+        assert len(notices.lines) == told
+        # A rule that grows already cannot be told to grow.
+        assert ("--entry" in " ".join(notices.lines)) == (told and growth is None)

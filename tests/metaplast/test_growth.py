@@ -226,6 +226,20 @@ def test_values_of_candidates_that_wait_are_not_tried():
     assert late == {"oja", "decay", "presynaptic_error"}
 
 
+def test_coefficients_shrink_in_chaotic_training_but_never_in_a_look():
+    engine = Valley({"error_hebbian": 0.5}, noise=1e6)
+    loop = loop_of(engine, shrinks=True)
+    for _ in range(SETTINGS.cycle):
+        loop.run_step()
+    shrunk = [record.shrunk for record in loop.progress.history]
+    # The bar is the first loss, so the first step has none.
+    assert all(shrunk[1 : SETTINGS.train])
+    assert not any(shrunk[SETTINGS.train :])
+    looks = {tuple(problem.theta.tolist()) for problem in engine.looks}
+    assert len(looks) == 1
+    assert len(loop.growth.before) == SETTINGS.look * OUTER.meta_batch
+
+
 def test_training_sees_the_active_terms_alone():
     engine = Valley({"error_hebbian": 0.5, "oja": 0.8})
     loop = loop_of(engine)
