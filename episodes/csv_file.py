@@ -242,24 +242,26 @@ def _classes(
 ) -> Array:
     """Return the classes in the one column that names them: whole numbers, or text.
 
-    One number in two spellings, such as 1 and 01, may be one class or two, so it is refused.
+    Spaces around a class do not count. If all classes are whole numbers, one number in two
+    spellings, such as 1 and 01, may be one class or two, so it is refused.
     """
     require(
         len(columns) == 1,
         f"{label} can have one column of classes, got {len(columns)} targets; name one.",
     )
-    if not all(map(_WHOLE.fullmatch, columns[0])):
-        return np.array(columns[0])
+    cells = [cell.strip() for cell in columns[0]]
+    if not all(map(_WHOLE.fullmatch, cells)):
+        return np.array(cells)
     spelled: dict[int, tuple[str, int]] = {}
-    for cell, line in zip(map(str.strip, columns[0]), lines, strict=True):
+    for cell, line in zip(cells, lines, strict=True):
         first, where = spelled.setdefault(int(cell), (cell, line))
         require(
             first == cell,
             f"{label}: a class must be spelled in one way, got {shown(first)} in line {where} and "
-            f"{shown(cell)} in line {line}, column {shown(names[0])}; write the same, or different "
-            f"words.",
+            f"{shown(cell)} in line {line}, column {shown(names[0])}; spell it alike, or, if these "
+            f"are two classes, name them by words.",
         )
-    return np.array([int(cell) for cell in columns[0]])
+    return np.array([int(cell) for cell in cells])
 
 
 CSV = CsvSource()

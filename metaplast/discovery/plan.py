@@ -84,7 +84,8 @@ def ordered(
 
     Of equally complex terms of a rule that grew, those that joined it first come first: terms that
     joined later may have made them needless, although the rule depends on them until it is
-    refitted. The terms that it began with come last. Of terms that joined together, as in a rule
+    refitted. Terms that never joined come last: those that it began with, and those that selection
+    put back. Of terms that joined together, as in a rule
     that did not grow, the one with the least harm comes first.
 
     Args:
@@ -92,7 +93,7 @@ def ordered(
         terms: the pool that positions refer to.
         harm: how much the score falls without each term before a refit.
         vital: the vital terms.
-        joined: when each term joined a rule that grew; the terms that it began with are missing.
+        joined: when each term joined a rule that grew.
     """
     when = joined or {}
     return sorted(

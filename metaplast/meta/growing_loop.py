@@ -188,7 +188,7 @@ class GrowingLoop(OuterLoop):
         super()._put(state)
         self.growth.restore(state["growth"])
         # In earlier versions, the coefficients of a growing rule did not shrink.
-        self.shrinks = self.shrinks and "joins" in state["growth"]
+        self.shrinks = self.shrinks and state["growth"].get("joins") is not None
 
 
 def _joined(problems: Iterable[Problem]) -> Iterator[Problem]:

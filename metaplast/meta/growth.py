@@ -42,7 +42,7 @@ class Growth(SavedGrowth):
     candidates, and those that waited are tried like the others.
 
     Args:
-        settings: when a candidate enters.
+        settings: when candidates enter.
         names: the names of the terms.
         start: which terms the rule begins with, [term].
         signs: the sign of each coefficient, as for `OuterLoop`, [term].
@@ -52,7 +52,7 @@ class Growth(SavedGrowth):
         done: whether the search has ended.
         trials: the candidates that were tried, in order.
         looked: the outer step that ended the last look; −1 before, and after a checkpoint.
-        fitted: u of the rule before the current candidate entered; None before the first look.
+        fitted: u of the rule before the current candidates entered; None before the first look.
         before: the scores and negated losses of that rule on the tasks of a look, [task, 2].
     """
 
@@ -70,7 +70,7 @@ class Growth(SavedGrowth):
         self._is_waiting = bool(self._later.any())
         self._trying, self._queue, self._joins = [], [], False
         self.fitted = self.before = self._evidence = None
-        self._probed = not settings.values
+        self._probed = False if settings.values else None
         self._scores, self._gradients = [], []
 
     @property
@@ -100,7 +100,8 @@ class Growth(SavedGrowth):
     @property
     def _skipped(self) -> int:
         """Number of training steps left out: one look follows another when the waiting ends."""
-        return self.settings.train if bool(self._later.any()) and not self._is_waiting else 0
+        has_ended = bool(self._later.any()) and self._is_waiting is False
+        return self.settings.train if has_ended else 0
 
     @property
     def is_fitted(self) -> bool:
@@ -130,7 +131,7 @@ class Growth(SavedGrowth):
         self._gradients.append(gradients.nan_to_num(0.0, 0.0, 0.0))
 
     def conclude(self, step: int, u: Tensor) -> bool:
-        """End a look: decide whether the candidate stays, and which ones the gradient supports.
+        """End a look: decide whether the candidates stay, and which others the gradient supports.
 
         Returns whether the rule stays as it is now.
 
@@ -141,13 +142,14 @@ class Growth(SavedGrowth):
         scores, gradients = torch.cat(self._scores), torch.cat(self._gradients)
         self._scores, self._gradients = [], []
         self.looked = step
-        stays = self.before is None or self._entered(step, scores)
+        stays = self.before is None or self._entered(step, scores, used(u))
         if stays:
             self.active &= used(u)
             self.fitted, self.before = u.clone(), scores
             evidence, self._queue = self.settings.judged(gradients, self.active, self._signs)
             self._evidence = torch.stack([evidence.mean, evidence.errors])
-            self._probed = not self.settings.values
+            if self._probed is not None:
+                self._probed = False
             if self._joins is not None:
                 self._joins = len(self._queue) > 1
         return stays
@@ -155,7 +157,8 @@ class Growth(SavedGrowth):
     @property
     def wants_values(self) -> bool:
         """Whether to try values: no candidate is left, and no value was tried at this rule yet."""
-        return not self._queue and not self._probed and len(self.trials) < self.settings.most
+        fresh = not self._queue and self._probed is False
+        return fresh and len(self.trials) < self.settings.most
 
     def likeliest(self, most: int) -> list[int]:
         """Return the positions of the candidates that the gradient supports best, in order.
@@ -182,7 +185,7 @@ class Growth(SavedGrowth):
         self._probed = True
 
     def advance(self) -> Tensor:
-        """Admit the next candidate, or those that wait, or end; return the u to continue from."""
+        """Admit the next candidates, or those that wait, or end; return the u to continue from."""
         assert self.fitted is not None
         u = self.fitted.clone()
         left = self.settings.most - len(self.trials)
@@ -208,16 +211,23 @@ class Growth(SavedGrowth):
             # The next look measures the same rule with all candidates; see `_skipped`.
             self.before = None
 
-    def _entered(self, step: int, scores: Tensor) -> bool:
-        """Return whether the candidates that were tried stay."""
+    def _entered(self, step: int, scores: Tensor, in_use: Tensor) -> bool:
+        """Return whether the rule stays as it is with the candidates that were tried.
+
+        Args:
+            step: the outer step that ends the look.
+            scores: scores and negated losses of the rule, [task, 2].
+            in_use: which coefficients are not zero, [term]: training may leave a candidate out.
+        """
         assert self._trying
         assert self.before is not None
         change, gain = map(mean_band, (scores - self.before).unbind(1))
         better = change.low > 0 and change.mean >= self.settings.least
         # If nearly all answers are right, or nearly none, the loss is more informative.
-        entered = better or (gain.low > 0 and change.high >= 0)
+        stays = better or (gain.low > 0 and change.high >= 0)
         first = self._names[self._trying[0].position]
         for place, tried in enumerate(self._trying):
+            entered = stays and bool(in_use[tried.position])
             self.trials.append(
                 Trial(
                     step, self._names[tried.position], tried.gradient, tried.errors, change.mean,
@@ -226,7 +236,7 @@ class Growth(SavedGrowth):
             )  # fmt: skip
             if not entered:
                 self.active[tried.position] = False
-        return entered
+        return stays
 
 
 def bounded(losses: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The settings that decide when a candidate enters a growing rule, and the record of a trial."""
+"""The settings that decide when candidates enter a growing rule, and the record of a trial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metaplast.meta.evidence import Candidate, Evidence
 
 @dataclass(frozen=True)
 class GrowthSettings:
-    """The settings that decide when a candidate enters.
+    """The settings that decide when candidates enter.
 
     Attributes:
         train: outer steps in which the rule is fitted after a term has entered.
@@ -26,7 +26,8 @@ class GrowthSettings:
         least: least gain of the score for which a candidate stays.
         tries: how many candidates enter together, and how many are then tried alone before the
             search goes on to values, or ends.
-        most: how many candidates are tried in total.
+        most: how many trials there are in total; a candidate that is tried together with others
+            and then alone counts twice.
         values: the values of each candidate that are tried if the gradient supports none, as
             multiples of the rule's largest scaled coefficient; empty to end the search instead.
         waiting: names of the candidates that are not tried until no other one helps.

@@ -34,11 +34,11 @@ class SavedGrowth:
     _joins: bool | None
     # Mean gradient for each term at the fitted rule, as it is and in standard errors, [2, term].
     _evidence: Tensor | None
-    # Whether values were tried at the fitted rule, or never are.
-    _probed: bool
-    # Which candidates wait until no other helps, and whether they still do.
+    # Whether values were tried at the fitted rule; None to try none.
+    _probed: bool | None
+    # Which candidates wait until no other helps, and whether they still do; None if they never did.
     _later: Tensor
-    _is_waiting: bool
+    _is_waiting: bool | None
     # The results of the current look.
     _scores: list[Tensor]
     _gradients: list[Tensor]
@@ -84,19 +84,18 @@ class SavedGrowth:
         check(fits, f"{where} has tensors of the wrong shape")
         self.active = active.clone()
         self.done = entry(state, "done", bool, where)
-        # Earlier versions tried one candidate at a time, and a search that they began still does.
-        trying, self._joins = state["trying"], state.get("joins")
-        check(self._joins is None or isinstance(self._joins, bool), f"{where} is damaged")
-        if not isinstance(trying, list):
+        trying = state["trying"]
+        if not isinstance(trying, list):  # Earlier versions tried one candidate at a time.
             trying = [] if trying is None else [trying]
         self._trying = [Candidate.read(data, terms) for data in trying]
         self._queue = [Candidate.read(data, terms) for data in entry(state, "queue", list, where)]
         self.fitted, self.before, self._evidence = state["fitted"], state["before"], evidence
-        # A search begun by an earlier version tries no values, so it ends as in that version.
-        self._probed = entry(state, "probed", bool, where) if "probed" in state else True
-        if "waiting" not in state:
-            self._later = torch.zeros_like(self._later)  # In earlier versions no candidate waited.
-        self._is_waiting = "waiting" in state and entry(state, "waiting", bool, where)
+        # A search that an earlier version began continues as it would have there: candidates do not
+        # join each other, no values are tried, and none wait. Its own checkpoints say so with None.
+        self._joins, self._probed, self._is_waiting = (
+            None if state.get(name) is None else entry(state, name, bool, where)
+            for name in ("joins", "probed", "waiting")
+        )
         self._scores, self._gradients = list(state["scores"]), list(state["gradients"])
         self.trials = [
             Trial.read(data, self._names) for data in entry(state, "trials", list, where)

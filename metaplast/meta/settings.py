@@ -30,10 +30,10 @@ class SearchSettings(Settings):
     """Tasks in the search (unless the rule grows), and to learn a baseline or a known rule; as many
     again, in larger steps, if coefficients were still moving at full speed at their end."""
     entry: int | None = None
-    """Tasks of training after each candidate enters, if the rule grows one term at a time; if 0,
+    """Tasks of training after candidates enter, if the rule grows by a few terms at a time; if 0,
     all candidates are trained from the start. Default: 160 for pools of products, else 0."""
     look: int = 64
-    """Tasks that decide whether a candidate stays in a growing rule, and which one is next."""
+    """Tasks that decide whether candidates stay in a growing rule, and which are next."""
     meta_batch: int = 4
     """Tasks per outer step."""
     meta_lr: float = 1e-3

@@ -21,7 +21,7 @@ def _search(run: FinishedRun) -> str:
         tasks, step = f"{rounds} rounds of {tasks}", f"{step} (doubled in each further round)"
     if growth is not None:
         batch = config["meta_batch"]
-        tasks = f"{growth.train * batch} tasks for each candidate, judged on {growth.look * batch}"
+        tasks = f"{growth.train * batch} tasks for each entry, judged on {growth.look * batch}"
     return (
         f"{tasks}, {config['meta_batch']} in a step, {config['optimizer']} {step}, "
         f"{config['penalty']} penalty"

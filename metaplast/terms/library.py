@@ -57,7 +57,7 @@ class TermChoice:
         feedback: the feedbacks that the choice allows, the usual one first; empty if any is valid.
         is_pool: False if the terms are a known rule, which needs no selection.
         is_named: False if the terms come from a pool: the user did not name them one by one.
-        grows: whether candidates enter the rule one at a time, see `Pool.grows`.
+        grows: whether candidates enter the rule a few at a time, see `Pool.grows`.
         waiting: names of terms that enter a growing rule only after the others.
         starts: the initial coefficients that the user gave, by name of the term.
     """

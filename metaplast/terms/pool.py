@@ -24,7 +24,7 @@ class Pool(ABC):
         aliases: other names accepted on input.
         feedback: the feedbacks with which it makes sense, the usual one first; empty if any is
             valid.
-        grows: whether candidates enter the rule one at a time, unless the user says otherwise.
+        grows: whether candidates enter the rule a few at a time, unless the user says otherwise.
             This suits a pool that was not curated by hand: many of its terms harm a rule until
             other terms balance them.
     """

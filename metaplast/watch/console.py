@@ -136,8 +136,9 @@ def _decision(growth: Growth, record: Record) -> str:
     if not tried:
         again = record.step >= growth.settings.cycle
         return ", measured again with all candidates" if again else ""
-    names = ", ".join(trial.term for trial in tried)
-    return f", {names} {'entered' if tried[0].entered else 'did not help'}"
+    entered = [trial.term for trial in tried if trial.entered]
+    names = ", ".join(entered or [trial.term for trial in tried])
+    return f", {names} {'entered' if entered else 'did not help'}"
 
 
 def show_config(console: Console, discovery: Discovery) -> None:
@@ -171,7 +172,7 @@ def _outer_line(config: DiscoveryConfig) -> str:
     outer, growth = config.outer, config.growth
     clip = f"clip {outer.clip:g}" if outer.clip else "no clipping"
     taus = f", τ learned ({outer.tau_lr:g})" if config.learn_tau else ""
-    steps = f"{outer.steps} steps" if growth is None else f"{growth.cycle} steps a candidate"
+    steps = f"{outer.steps} steps" if growth is None else f"{growth.cycle} steps for each entry"
     return (
         f"{steps} of {outer.meta_batch} episodes, {outer.optimizer} "
         f"{outer.meta_lr:g} ({outer.schedule}), L1 {outer.l1:g} ({outer.penalty}), {clip}{taus}"

@@ -7,9 +7,10 @@ from metaplast.discovery.result import REFIT, SEARCH, tried_in
 from metaplast.discovery.run import Discovery
 
 # Number of terms that a growing rule usually has in the end.
-GROWN = 5
-# The share of terms that selection usually leaves out together; a grown rule has no such terms.
-SPARE = 0.75
+GROWN = 12
+# The share of terms that selection usually leaves out together, and that of a grown rule, whose
+# terms have been tested before.
+SPARE, GROWN_SPARE = 0.75, 0.25
 
 
 def selection_left(discovery: Discovery) -> tuple[int, int]:
@@ -25,7 +26,7 @@ def selection_left(discovery: Discovery) -> tuple[int, int]:
         return 0, 0
     pool, search = len(discovery.choice.terms), loops.get(SEARCH)
     grown = search is not None and search.growth is not None
-    spare = 0.0 if grown else SPARE
+    spare = GROWN_SPARE if grown else SPARE
     course, first = Course(min(pool, GROWN) if grown else pool, pool, spare), 1
     # Number of terms still to put back; None until the remaining rule has been refitted.
     back: int | None = None

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
+# The folder in it that has a run for each candidate term.
+TERMS = "terms"
 # The number of TensorBoard's colours. TensorBoard gives them to runs in the order in which these
 # begin.
 COLOURS = 7
@@ -60,10 +62,15 @@ class TensorBoard(Observer):
         self._discovery: Discovery | None = None
         self._is_lost = False
         self._is_large = False
+        # The terms that an earlier part of a resumed run has shown.
+        self._earlier: set[str] = set()
 
     def begin(self, discovery: Discovery) -> None:
         """Store the discovery: its terms, baselines and earlier steps are needed later."""
         self._discovery = discovery
+        self._is_large = len(discovery.choice.terms) > MOST_SHOWN
+        if discovery.stages.done:
+            self._earlier = {path.name for path in (self._folder / TERMS).glob("*")}
 
     def record(self, loop: OuterLoop, record: Record) -> None:
         """Write the scalars of one outer step, but not of the selection's trials."""
@@ -150,7 +157,8 @@ class TensorBoard(Observer):
 
     def _is_shown(self, term: str, values: Sequence[float]) -> bool:
         """Return whether a candidate has a run, or begins one with these coefficients."""
-        return not self._is_large or _run_of(term) in self._writers or any(values)
+        is_run = term in self._earlier or _run_of(term) in self._writers
+        return not self._is_large or is_run or any(values)
 
     def _count(self, loop: OuterLoop) -> int:
         """Return how many episodes have diverged so far; in the refit, with those of the search."""
@@ -178,7 +186,6 @@ class TensorBoard(Observer):
             terms = [term.name for term in discovery.choice.terms]
             for rival in discovery.rivals:
                 self._writer(rival.name)
-        self._is_large = len(terms) > MOST_SHOWN
         groups = [] if self._is_large else _groups(terms)
         for term in itertools.chain(*groups):
             self._term_writer(SEARCH, term)
@@ -220,7 +227,7 @@ def _write_sites(writer: SummaryWriter, tag: str, values: Sequence[float], step:
 
 def _run_of(term: str) -> str:
     """Return the name of a candidate's run."""
-    return f"terms/{term}"
+    return f"{TERMS}/{term}"
 
 
 def _groups(terms: Sequence[str]) -> list[Sequence[str]]:

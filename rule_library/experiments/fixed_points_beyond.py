@@ -194,7 +194,7 @@ fixed_points_beyond = Experiment(
     name="fixed-points-beyond",
     title="A rule discovered at fixed points compared with ΔW₃ at its best rate",
     source=_OURS,
-    text="A rule grows by one term at a time from ΔW₁ and ΔW₃ (at rate 0.5); the candidates are ΔW₄ and nine other terms (or it is given by `--rule`). The tasks are EMNIST, 10 classes, 80 updates with mini-batches of 20, networks of 200 tanh neurons. "
+    text="A rule grows from ΔW₁ and ΔW₃ (at rate 0.5); the candidates are ΔW₄ and nine other terms (or it is given by `--rule`). The tasks are EMNIST, 10 classes, 80 updates with mini-batches of 20, networks of 200 tanh neurons. "
     "The rates of ΔW₁, ΔW₃ and ΔW₄ are learned by the same outer loop on the same tasks. Each rule is learned once (seed 0); all are tested on tasks of EMNIST classes that are not in the search, 6 for each seed. All also learn MNIST in 150 mini-batches of 128, from the same W_0, input weights and readout, with the same mini-batches, "
     "and are tested on every fifth test image. "
     f"On MNIST, ΔW₃ has the best of its learned rate and of {', '.join(f'{rate:g}' for rate in _RATES)} (the largest released rate is 0.25), chosen by the test itself, which favours ΔW₃. "

@@ -55,7 +55,7 @@ recurrent_beyond = Experiment(
     name="recurrent-beyond",
     title="Rules discovered in recurrent networks compared with BPTT",
     source=_OURS,
-    text="Two rules grow by one term at a time (`--entry 160`) from all terms that a recurrent network offers: one with the errors of BPTT, one with fixed random feedback (or given by `--rule`). The task is short-term memory: an EMNIST image for 5 of 15 time steps, 5 ways, 50 shots. "
+    text="Two rules grow (`--entry 160`) from all terms that a recurrent network offers: one with the errors of BPTT, one with fixed random feedback (or given by `--rule`). The task is short-term memory: an EMNIST image for 5 of 15 time steps, 5 ways, 50 shots. "
     "The coefficients of BPTT with O_z and with O_σ come from the same search, with only these two terms; the rates of BPTT and feedback alignment are learned by the same outer loop. Each rule is learned once (seed 0), on classes that are not in the test; all are tested on the same held-out episodes and initial weights, 25 for each seed: EMNIST, MNIST, and EMNIST with 25 time steps. "
     "With 50 time steps, or with 10 shots, every rule answers at chance, so nothing can be found. With 15 time steps and 50 shots, the gradient with respect to any term is noise at the fitted rate of BPTT, because the unroll is chaotic there; terms are found by trying values.",
     variants=(

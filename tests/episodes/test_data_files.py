@@ -78,10 +78,12 @@ def test_a_number_in_two_spellings_may_be_two_classes():
         open_source(f"csv:{table(targets=spelled)},target=kind", REQUEST)
     assert str(error.value) == (
         "csv:t.csv: a class must be spelled in one way, got '1' in line 3 and '01' in line 5, "
-        "column 'kind'; write the same, or different words."
+        "column 'kind'; spell it alike, or, if these are two classes, name them by words."
     )
     padded = [f" {kind}" if place % 3 else kind for place, kind in enumerate(CLASSES)]
     assert_pairs(f"csv:{table(targets=padded)},target=kind", X, CLASSES)
+    padded = [["yes", " no "][kind] if place else "yes " for place, kind in enumerate(CLASSES)]
+    assert_pairs(f"csv:{table(targets=padded)},target=kind", X, 1 - CLASSES)
 
 
 def test_a_table_has_numbers_to_learn():

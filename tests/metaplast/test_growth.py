@@ -10,9 +10,11 @@ from support import Clouds, essence, named
 
 from metaplast.base.checkpoint import load_checkpoint, save_checkpoint
 from metaplast.base.plain_data import DataError
+from metaplast.discovery import run as run_module
 from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.discover import discover
 from metaplast.discovery.run import Discovery
+from metaplast.discovery.selection import select
 from metaplast.discovery.summary import summary
 from metaplast.engines import Outcome
 from metaplast.meta.evidence import Evidence
@@ -117,6 +119,10 @@ def test_a_candidate_that_does_not_help_leaves_the_rule_as_it_was():
     trap = ("error_error", False)
     assert tried(loop) == [trap, ("oja", False), trap, ("oja", True), trap]
     assert [t.tried_with for t in loop.growth.trials] == ["", "error_error", "", "", ""]
+    # One term, three together, each of the two with the first one, and again the trap.
+    sizes = [len(problem.learner.terms) for problem in engine.trained[:: SETTINGS.train]]
+    assert sizes == [1, 3, 2, 2, 3]
+    assert loop.growth.joined == {2: loop.growth.trials[3].step}
     assert loop.growth.positions == without.growth.positions == [0, 2]
     for trial in loop.growth.trials:
         assert (trial.change > 0) == trial.entered
@@ -303,6 +309,45 @@ def test_a_loop_goes_back_to_a_state_in_which_candidates_waited():
     loop.run()
     assert loop.growth.trials == trials
     assert torch.equal(loop.theta, theta)
+
+
+def test_a_candidate_that_training_leaves_at_zero_has_not_entered():
+    marks = torch.tensor([True, False, False]), torch.tensor([False] * 3)
+    growth = Growth(SETTINGS, ("a", "b", "c"), *marks)
+    gradients = torch.tensor([[0.0, -1.0, 0.5]]) + 0.01 * torch.eye(3)
+    growth.see(torch.full((3,), 0.2), torch.ones(3), gradients)
+    growth.conclude(32, torch.tensor([0.5, 0.0, 0.0]))
+    growth.advance()
+    growth.see(torch.full((3,), 0.9), torch.ones(3), torch.zeros(3, 3))
+    assert growth.conclude(65, torch.tensor([0.5, 0.7, 0.0]))
+    assert growth.positions == [0, 1]
+    assert [(trial.term, trial.entered) for trial in growth.trials] == [("b", True), ("c", False)]
+    assert growth.joined == {1: 65}
+
+
+def test_what_an_earlier_version_did_not_do_is_not_done_after_a_second_resume_either():
+    target = {"error_hebbian": 0.5, "error_error": -0.3, "oja": 0.6, "decay": 0.4}
+    early = loop_of(Valley(target), growth=WAITING)
+    early.run_step()
+    state = early.state()
+    del state["growth"]["joins"], state["growth"]["waiting"], state["growth"]["probed"]
+    growth = replace(WAITING, values=(0.5,))
+    once = loop_of(Valley(target), growth=growth, shrinks=True)
+    once.restore(state)
+    twice = loop_of(Valley(target), growth=growth, shrinks=True)
+    twice.restore(copy.deepcopy(once.state()))
+    for loop in (once, twice):
+        assert not loop.shrinks
+        assert loop.growth.place(1) is None
+        assert len(loop.growth.measured) == len(TERMS)
+        loop.run()
+        assert {trial.tried_with for trial in loop.growth.trials} == {""}
+        assert all(trial.start == 0 for trial in loop.growth.trials)
+        assert not loop.growth.wants_values
+        assert loop.growth.joined == {}
+    assert len(once.growth.trials) >= 3
+    assert twice.growth.trials == once.growth.trials
+    assert torch.equal(twice.theta, once.theta)
 
 
 def test_a_search_of_an_earlier_version_tries_candidates_one_by_one():
@@ -500,9 +545,18 @@ def test_a_configuration_keeps_its_identity_unless_growth_was_asked_for():
 
 
 @pytest.mark.slow
-def test_a_discovery_tells_how_its_rule_grew(tmp_path):
+def test_a_discovery_tells_how_its_rule_grew(tmp_path, monkeypatch):
+    passed = {}
+
+    def watched(*options, joined, **named):
+        passed.update(joined)
+        return select(*options, joined=joined, **named)
+
+    monkeypatch.setattr(run_module, "select", watched)
     result = discover(config(), folder=tmp_path / "run")
     assert result.trials
+    steps = {trial.term: trial.step for trial in result.trials if trial.entered}
+    assert {result.searched.terms[k].name: step for k, step in passed.items()} == steps
     entered = {trial.term for trial in result.trials if trial.entered}
     assert set(result.kept) <= {"error_hebbian", *entered, *result.added}
     rest = {term.name for term in result.searched.terms} - set(result.kept)

@@ -156,6 +156,16 @@ def test_a_search_of_an_earlier_version_ends_without_values():
     assert ("oja", True) in tried(loop)
 
 
+def test_candidates_that_help_at_some_value_enter_one_by_one():
+    engine = Chaos({"error_hebbian": 0.5, "oja": -0.6, "decay": 0.5}, hidden=["oja", "decay"])
+    loop = loop_of(engine, growth=VALUES)
+    loop.run()
+    found = [trial for trial in loop.growth.trials if trial.entered]
+    assert {trial.term for trial in found} == {"oja", "decay"}
+    assert all(trial.start and not trial.tried_with for trial in found)
+    assert len({trial.step for trial in found}) == 2
+
+
 def test_values_are_multiples_in_scaled_units_and_sites_move_together():
     engine = Chaos({"error_hebbian": 0.5}, hidden=[])
     learner = Learner.on_stack(FullyConnected((6, 5, 3)), "fixed", named(*TERMS))

@@ -255,6 +255,22 @@ def test_a_term_that_was_lost_too_early_is_put_back():
         assert set(fit.kept) == {*worth, position}
 
 
+@pytest.mark.parametrize("joined", [{ERRORS: 33, HEBBIAN: 66}, {ERRORS: 66, HEBBIAN: 33}])
+def test_of_equally_complex_terms_the_first_that_joined_is_tried_first(joined):
+    fit, tried = fitter(lambda kept: 0.8 if kept & {HEBBIAN, ERRORS} else 0.2), []
+
+    class Watched(Made):
+        def without(self, current, positions, best):
+            tried.extend(positions)
+            return super().without(current, positions, best)
+
+    refits = Watched(lambda current, kept: fit(kept))
+    selection = select(fit((HEBBIAN, ERRORS)), TERMS, refits, LEAST, joined=joined)
+    first = min(joined, key=joined.get)
+    assert first in tried
+    assert set(selection.fit.kept) == {HEBBIAN, ERRORS} - {first}
+
+
 @pytest.mark.parametrize("start", [(GATED, HEBBIAN), (HEBBIAN,)], ids=["dropped", "put back"])
 @pytest.mark.parametrize(("worth", "kept"), [(0.0019, False), (0.0021, True)])
 def test_a_certain_effect_below_the_least_one_is_none(worth, kept, start):

@@ -102,20 +102,49 @@ def test_every_coefficient_is_in_one_chart_of_consecutive_terms(count, sites):
     assert len(layout["errors"]) == 2
 
 
-def test_a_large_pool_has_curves_only_for_terms_that_the_rule_has_had(tmp_path, monkeypatch):
-    monkeypatch.setattr(tensorboard, "MOST_SHOWN", 10)
-    config = replace(CONFIG, terms="products", entry=4, validation=8)
-    result = Discovery(config, observers=(TensorBoard(tmp_path),)).run()
-    folder = tmp_path / FOLDER
+LARGE = replace(CONFIG, terms="products", entry=4, validation=8)
+
+
+def curves(folder):
+    """Return the last value of each term that has a curve."""
+    runs = (folder / FOLDER / "terms").iterdir()
+    return {run.name: read(run).Scalars(f"theta/{run.name}")[-1].value for run in runs}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("large")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tensorboard, "MOST_SHOWN", 10)
+        result = Discovery.in_folder(LARGE, folder, observers=[TensorBoard(folder)]).run()
+    return folder, result
+
+
+def test_a_large_pool_has_curves_only_for_terms_that_the_rule_has_had(large):
+    folder, result = large
     shown = [record for record in result.history if record.stage in ("search", "refit")]
     had = {name for record in shown for name, (value,) in record.theta.items() if value}
     assert 1 < len(had) < 16
-    assert {path.name for path in (folder / "terms").iterdir()} == had
-    last = {name: read(folder / "terms" / name).Scalars(f"theta/{name}")[-1].value for name in had}
     final = result.rule.coefficients
-    assert last == pytest.approx({name: final.get(name, 0.0) for name in had}, rel=1e-6)
+    assert curves(folder) == pytest.approx({k: final.get(k, 0.0) for k in had}, rel=1e-6)
     (pattern,) = _layout([], 1, layers=0)["theta"]["coefficients"][1]
     assert all(re.search(pattern, f"theta/{name}") for name in had)
+
+
+def test_a_large_pool_has_the_same_curves_after_a_resume(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorboard, "MOST_SHOWN", 10)
+    folder, result = large
+    failed = [trial.step for trial in result.trials if not trial.entered]
+    # Right after candidates failed, and when only the test is left.
+    for after in (failed[0] + 1, len(result.history)):
+        place = tmp_path / str(after)
+        observers = [TensorBoard(place), Stop(after)]
+        with pytest.raises(KeyboardInterrupt):
+            Discovery.in_folder(LARGE, place, observers=observers).run()
+        for writer in observers[0]._writers.values():
+            writer.close()
+        Discovery.resume(place, observers=[TensorBoard(place)]).run()
+        assert curves(place) == pytest.approx(curves(folder), rel=1e-6)
 
 
 def test_diverged_episodes_are_counted_on_after_a_resume(tmp_path):

@@ -4,7 +4,9 @@ import io
 import runpy
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,12 +22,14 @@ from metaplast.discovery.config import DiscoveryConfig
 from metaplast.discovery.result import trial, trial_number
 from metaplast.discovery.run import Discovery
 from metaplast.discovery.run_folder import RunFiles
+from metaplast.meta.growth_settings import Trial
 from metaplast.report.observer import ReportFiles
 from metaplast.tasks.source import EpisodeSplit
 from metaplast.terms.library import all_terms
 from metaplast.watch import stages_in_words
-from metaplast.watch.console import ProgressBar
-from metaplast.watch.estimate import TimeLeft
+from metaplast.watch.console import ProgressBar, _decision
+from metaplast.watch.estimate import TimeLeft, steps_left
+from metaplast.watch.result_tables import growth_table
 from metaplast.watch.tensorboard import TensorBoard
 
 SPLIT = EpisodeSplit(Clouds(), Clouds(), "classes", inputs=6, outputs=3, description="clouds")
@@ -171,6 +175,37 @@ def test_a_growing_search_says_once_that_it_tries_values():
     assert 1 <= len(said) <= 1 + sum(trial.entered for trial in result.trials)
 
 
+GROUP = [
+    Trial(7, "oja", 1.0, 4.0, 0.1, 0.05, 0.2, True),
+    Trial(7, "decay", 1.0, 4.0, 0.1, 0.05, 0.2, True, tried_with="oja"),
+    Trial(7, "hebbian", 1.0, 4.0, 0.1, 0.05, 0.2, False, tried_with="oja"),
+]
+
+
+def test_candidates_that_enter_together_are_one_decision():
+    growth = SimpleNamespace(trials=GROUP, settings=SimpleNamespace(cycle=4))
+    assert _decision(growth, SimpleNamespace(step=7)) == ", oja, decay entered"
+    none = [replace(each, entered=False) for each in GROUP[:2]]
+    growth = SimpleNamespace(trials=none, settings=growth.settings)
+    assert _decision(growth, SimpleNamespace(step=7)) == ", oja, decay did not help"
+    # Two decisions, and then another one and those that are usual.
+    growth = SimpleNamespace(trials=[*GROUP, replace(GROUP[0], step=11)], settings=growth.settings)
+    loop = SimpleNamespace(
+        growth=growth, is_done=False, progress=SimpleNamespace(step=12),
+        learner=SimpleNamespace(terms=range(2)),
+    )  # fmt: skip
+    assert steps_left(loop) == (1 + 4) * 4 - 12
+
+
+def test_the_table_of_growth_says_which_candidates_were_tried_together():
+    result = discover(terms="oja", split=SPLIT, **SMALL)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(growth_table(replace(result, trials=tuple(GROUP))))
+    rows = [line for line in console.file.getvalue().splitlines() if "gradient  " in line]
+    assert [" with oja " in row for row in rows[-3:]] == [False, True, True]
+    assert ["entered" in row for row in rows[-3:]] == [True, True, False]
+
+
 def test_a_growing_search_says_when_all_candidates_are_measured():
     console = Console(file=io.StringIO(), width=140)
     config = DiscoveryConfig(
@@ -181,8 +216,8 @@ def test_a_growing_search_says_when_all_candidates_are_measured():
     decisions = [line for line in lines if line.startswith("searching: step")]
     again = [line for line in decisions if "measured again with all candidates" in line]
     assert len(again) == 1
-    # Every other line, but for that of the first look, is about one trial.
-    assert len(decisions) == len(result.trials) + 2
+    # Every other line, but for that of the first look, is about the candidates tried together.
+    assert len(decisions) == len({trial.step for trial in result.trials}) + 2
 
 
 @pytest.mark.parametrize("width", [70, 80, 120])

@@ -26,7 +26,7 @@ MORE = {
     "taus": [{"of": "oja", "label": "oja", "start": 2.0, "tau": 3.0}],
     "tried": [{"stage": "refit", "terms": ["oja"], **BAND}],
     "trials": [{"term": "oja", "change": 0.1, "low": 0.0, "high": 0.2, "errors": 2.0,
-                "entered": False}],
+                "entered": False, "tried_with": "oja"}],
     "notices": ["a notice"],
     "divergences": ["a divergence"],
 }  # fmt: skip
