@@ -112,3 +112,40 @@ def test_a_dense_term_is_the_most_complex():
     dense = DenseFormula(W, lambda s: s.operator.tensor, frozenset(), True, "f(W)", "f(W)")
     term = Term("dense_one", dense, citation="none")
     assert complexity(term) > complexity(Term("two", outer(post.one, pre.one), citation="none"))
+
+
+def test_vital_terms_that_balance_each_other_are_a_pair():
+    def balanced(kept):
+        lone = (OJA in kept) != (SUMMED in kept)
+        return 0.8 - 0.7 * lone - 0.05 * (OJA not in kept) - 0.5 * (HEBBIAN not in kept)
+
+    found, seen = planned(balanced)
+    assert found.vital == {OJA, SUMMED, HEBBIAN}
+    assert found.pairs == ((OJA, SUMMED),)
+    assert {positions for positions in seen if len(positions) == 2} >= {
+        (OJA, SUMMED), (OJA, HEBBIAN), (SUMMED, HEBBIAN)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("gain", "paired"), [(0.019, False), (0.021, True)])
+def test_a_pair_must_be_clearly_better_out_than_each_of_its_terms(gain, paired):
+    def accuracy(kept):
+        gone = {OJA, HEBBIAN} - kept
+        return 0.8 - 0.6 * bool(gone) + gain * (len(gone) == 2)
+
+    found, _ = planned(accuracy)
+    assert found.vital == {OJA, HEBBIAN}
+    assert found.pairs == (((OJA, HEBBIAN),) if paired else ())
+
+
+def test_the_least_harmful_pairs_come_first_and_only_three_are_tried():
+    # The more terms are left out, the better: any two are a pair.
+    worth = {GATED: 0.01, OJA: 0.02, SUMMED: 0.03, HEBBIAN: 0.04, ERRORS: 0.06}
+
+    def accuracy(kept):
+        gone = set(worth) - kept
+        return 0.8 - 0.6 * bool(gone) + 0.1 * (len(gone) > 1) + sum(worth[k] for k in gone)
+
+    found, _ = planned(accuracy)
+    assert found.vital == set(worth)
+    assert found.pairs == ((HEBBIAN, ERRORS), (SUMMED, ERRORS), (OJA, ERRORS))
