@@ -17,7 +17,7 @@ from metaplast.terms.complexity import complexity
 from metaplast.terms.term import Term
 
 # The largest number of pairs that elimination tries to leave out.
-PAIRS = 3
+PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Plan:
         together: positions of the terms to leave out all at once first, in the order in which they
             were added to this group.
         vital: positions of the terms without which the rule is hopeless unless a refit helps.
-        pairs: pairs of vital terms that balance each other, the least harmful first.
+        pairs: pairs of vital terms that balance each other, those that do so most first.
     """
 
     order: tuple[int, ...]
@@ -56,8 +56,8 @@ def plan(
     in the rule.
 
     Two vital terms may balance each other, as the two parts of Oja's subspace rule do: without one
-    of them, the other makes learning diverge. Then the rule is clearly better without both than
-    without either, and such pairs are planned to be left out together.
+    of them, the other makes learning diverge. Then the rule is better without both than without
+    either, and clearly better than without one of them. Such pairs are left out together.
 
     Args:
         fit: the rule that elimination starts from.
@@ -102,8 +102,9 @@ def _pairs(
     found: list[tuple[float, tuple[int, int]]] = []
     for pair in combinations(sorted(vital), 2) if len(fit.kept) > 2 else ():
         without = bare(pair)
-        if all(without.gain_over(alone[k]) > CLEAR * least for k in pair):
-            found.append((-without.gain_over(fit), pair))
+        gains = [without.gain_over(alone[k]) for k in pair]
+        if min(gains) > 0 and max(gains) > CLEAR * least:
+            found.append((-max(gains), pair))
     return tuple(pair for _, pair in sorted(found)[:PAIRS])
 
 
