@@ -38,8 +38,8 @@ def eliminate(
 
     First, the terms that the plan names are left out all at once. If the rule is worse without
     them, the last third of them goes back into the rule, and the others are left out again, and so
-    on. Then each of the plan's pairs is left out. All other terms are then tried one by one. A term
-    without which the rule is hopeless is tried last, when no other term can be dropped.
+    on. All other terms are then tried one by one. A term without which the rule is hopeless is
+    tried last, when no other term can be dropped.
 
     Args:
         start: all candidates, fitted.
@@ -55,13 +55,6 @@ def eliminate(
     best = best_of([start, best or start])
     current = _without_many(start, plan.together, refit, best, least)
     best = best_of([best, current])
-    for pair in plan.pairs:
-        if len(current.kept) <= 2 or not {*pair} <= {*current.kept}:
-            continue
-        without = refit(current, pair, best)
-        if not without.is_worse_than(best, least):
-            current = without
-            best = best_of([best, current])
     queue, vital = list(plan.order), set(plan.vital)
     missed: dict[int, Fit] = {}
     while queue and len(current.kept) > 1:

@@ -10,14 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from metaplast.discovery.fits import CLEAR, Fit, is_hopeless
 from metaplast.terms.complexity import complexity
 from metaplast.terms.term import Term
-
-# The largest number of pairs that elimination tries to leave out.
-PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -29,13 +25,11 @@ class Plan:
         together: positions of the terms to leave out all at once first, in the order in which they
             were added to this group.
         vital: positions of the terms without which the rule is hopeless unless a refit helps.
-        pairs: pairs of vital terms that balance each other, those that do so most first.
     """
 
     order: tuple[int, ...]
     together: tuple[int, ...] = ()
     vital: frozenset[int] = frozenset()
-    pairs: tuple[tuple[int, int], ...] = ()
 
 
 def plan(
@@ -54,10 +48,6 @@ def plan(
     In the same order, each term that is not vital is added to the terms to leave out together, if
     the rule without all of them loses at most `CLEAR` times the least effect. One term always stays
     in the rule.
-
-    Two vital terms may balance each other, as the two parts of Oja's subspace rule do: without one
-    of them, the other makes learning diverge. Then the rule is better without both than without
-    either, and clearly better than without one of them. Such pairs are left out together.
 
     Args:
         fit: the rule that elimination starts from.
@@ -80,32 +70,7 @@ def plan(
         without = bare(sorted([*together, k])) if together else alone[k]
         if without.gain_over(fit) >= -CLEAR * least:
             together.append(k)
-    return Plan(tuple(order), tuple(together), vital, _pairs(fit, alone, vital, bare, least))
-
-
-def _pairs(
-    fit: Fit,
-    alone: Mapping[int, Fit],
-    vital: frozenset[int],
-    bare: Callable[[Sequence[int]], Fit],
-    least: float,
-) -> tuple[tuple[int, int], ...]:
-    """Return the pairs of vital terms that balance each other, at most `PAIRS`; see `plan`.
-
-    Args:
-        fit: the rule that elimination starts from.
-        alone: the fit without each of its terms, without a refit.
-        vital: positions of the vital terms.
-        bare: measures the fit without the terms at some positions, without a refit.
-        least: the least effect, a change of the score.
-    """
-    found: list[tuple[float, tuple[int, int]]] = []
-    for pair in combinations(sorted(vital), 2) if len(fit.kept) > 2 else ():
-        without = bare(pair)
-        gains = [without.gain_over(alone[k]) for k in pair]
-        if min(gains) > 0 and max(gains) > CLEAR * least:
-            found.append((-max(gains), pair))
-    return tuple(pair for _, pair in sorted(found)[:PAIRS])
+    return Plan(tuple(order), tuple(together), vital)
 
 
 def ordered(

@@ -100,40 +100,6 @@ def test_a_refit_has_the_last_word_about_a_term_that_seemed_vital():
     assert [positions for _, positions in tried] == [[GATED, SUMMED, ERRORS], [OJA]]
 
 
-def test_a_pair_that_balances_leaves_together():
-    """Without one of them the other is ruinous, and no refit mends that."""
-
-    def accuracy(kept):
-        ruined = (OJA in kept) != (SUMMED in kept)
-        return 0.8 - 0.7 * ruined - 0.3 * (HEBBIAN not in kept)
-
-    # Without a refit, the pair is missed.
-    final, _, tried = selected(accuracy, bare=lambda kept: accuracy(kept) - 0.1 * (OJA not in kept))
-    assert final.kept == (HEBBIAN,)
-    assert [OJA, SUMMED] in [sorted(positions) for _, positions in tried]
-
-
-@pytest.mark.parametrize("worth", [0.0, 0.1])
-def test_a_pair_stays_if_the_refit_without_it_is_worse(worth):
-    def accuracy(kept):
-        return 0.5 + 0.2 * (HEBBIAN in kept) + worth * (OJA in kept)
-
-    fit, tried = fitter(accuracy), []
-
-    def refit(current, positions, best):
-        tried.append(tuple(positions))
-        return fit([k for k in current.kept if k not in positions])
-
-    kept = (OJA, SUMMED, HEBBIAN)
-    final, _ = eliminate(fit(kept), Plan(kept, pairs=((OJA, SUMMED),)), refit, least=LEAST)
-    assert tried[0] == (OJA, SUMMED)
-    assert final.kept == ((OJA, HEBBIAN) if worth else (HEBBIAN,))
-    # Two terms are no pair: one has to stay.
-    tried.clear()
-    eliminate(fit((OJA, SUMMED)), Plan((OJA, SUMMED), pairs=((OJA, SUMMED),)), refit, least=LEAST)
-    assert (OJA, SUMMED) not in tried
-
-
 def test_a_vital_term_waits_until_no_other_one_can_be_dropped():
     # Oja is missed a little, until the gated term has gone.
     def accuracy(kept):
