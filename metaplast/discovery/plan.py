@@ -84,9 +84,9 @@ def ordered(
 
     Of equally complex terms of a rule that grew, those that joined it first come first: terms that
     joined later may have made them needless, although the rule depends on them until it is
-    refitted. Terms that never joined come last: those that it began with, and those that selection
-    put back. Of terms that joined together, as in a rule
-    that did not grow, the one with the least harm comes first.
+    refitted. Terms that never joined come last: those that the rule began with, and those that
+    selection put back. Of terms that joined together, as in a rule that did not grow, the one with
+    the least harm comes first.
 
     Args:
         kept: positions of the terms.
